@@ -1,0 +1,242 @@
+package events
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// CollectorConfig is all that a collector is told: its instance's user data carries it, and nothing else ever
+// connects to it. It holds no secret, since user data can be read by anybody who may describe the instance.
+type CollectorConfig struct {
+	Version    int       `json:"version"`
+	Deployment string    `json:"deployment"`
+	Capture    CaptureID `json:"capture"`
+	Region     string    `json:"region"`
+	Bucket     string    `json:"bucket"`
+	S3Endpoint string    `json:"s3Endpoint,omitempty"` // URL of a temporary interface endpoint; empty: the Region's own
+	RoleID     string    `json:"roleId"`               // unique id of the collector's role; with the instance id it is aws:userid
+
+	VNI      uint32    `json:"vni"`     // datagrams of another VNI are rejected
+	Sources  []string  `json:"sources"` // outer source addresses that are the suspect's; all others are rejected
+	MaxBytes int64     `json:"maxBytes"`
+	Deadline time.Time `json:"deadline"`
+
+	DrainSeconds      int   `json:"drainSeconds"`      // how long after the stop uploads may take
+	SegmentBytes      int64 `json:"segmentBytes"`      // a segment is sealed before it grows past this
+	SegmentSeconds    int   `json:"segmentSeconds"`    // or when it is this old
+	CheckpointSeconds int   `json:"checkpointSeconds"` // how often progress is reported
+	PollSeconds       int   `json:"pollSeconds"`       // how often the stop tag is looked for
+	SpoolBytes        int64 `json:"spoolBytes"`        // what may wait on disk before capturing stops with a declared gap
+
+	BinaryKey    string `json:"binaryKey"`    // object key of the collector program in Bucket
+	BinarySHA256 string `json:"binarySha256"` // hexadecimal; checked before it runs
+}
+
+// MaxSegmentBytes is the largest segment: one PUT carries each, and S3 takes at most 5 GiB in one (S3 User Guide,
+// "Uploading objects").
+const MaxSegmentBytes = 5 << 30
+
+// maxVNI is the largest value of the 24-bit field (RFC 7348, section 5).
+const maxVNI = 1<<24 - 1
+
+// DefaultCollectorConfig holds the defaults of everything that is not particular to one capture.
+func DefaultCollectorConfig() CollectorConfig {
+	return CollectorConfig{
+		Version:           RecordVersion,
+		DrainSeconds:      120,
+		SegmentBytes:      128 << 20,
+		SegmentSeconds:    60,
+		CheckpointSeconds: 15,
+		PollSeconds:       5,
+		SpoolBytes:        20 << 30,
+	}
+}
+
+// Validate names everything that would keep a collector from working.
+func (c CollectorConfig) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.Version != RecordVersion {
+		bad("version %d: this program reads version %d", c.Version, RecordVersion)
+	}
+	if err := c.Capture.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.Bucket == "" {
+		bad("bucket is empty")
+	}
+	if c.RoleID == "" {
+		bad("roleId is empty")
+	}
+	if c.VNI > maxVNI {
+		bad("vni %d: want at most %d", c.VNI, maxVNI)
+	}
+	if len(c.Sources) == 0 {
+		bad("sources is empty: no datagram could be genuine")
+	}
+	for _, s := range c.Sources {
+		if _, err := netip.ParseAddr(s); err != nil {
+			bad("sources: %q is not an address", s)
+		}
+	}
+	if c.Deadline.IsZero() {
+		bad("deadline is missing")
+	}
+	if c.MaxBytes < 0 || c.SpoolBytes <= 0 {
+		bad("maxBytes %d and spoolBytes %d: want 0 or more, and more than 0", c.MaxBytes, c.SpoolBytes)
+	}
+	if c.SegmentBytes < 1<<16 || c.SegmentBytes > MaxSegmentBytes {
+		bad("segmentBytes %d: want %d to %d", c.SegmentBytes, 1<<16, int64(MaxSegmentBytes))
+	}
+	for name, seconds := range map[string]int{
+		"drainSeconds": c.DrainSeconds, "segmentSeconds": c.SegmentSeconds,
+		"checkpointSeconds": c.CheckpointSeconds, "pollSeconds": c.PollSeconds,
+	} {
+		if seconds < 1 {
+			bad("%s %d: want 1 or more", name, seconds)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// MaxUserData is EC2's limit of user data before base64 (EC2 User Guide, "Run commands at launch").
+const MaxUserData = 16 << 10
+
+const (
+	configMarker = "FLASHTAP_COLLECTOR_CONFIG"
+	configPath   = "/etc/flashtap/collector.json"
+	programPath  = "/usr/local/bin/flashtap-collector"
+)
+
+// UserData is the first-boot script of a collector instance. Its first act is to arm the instance's own end, before
+// anything that can fail; then it writes the configuration, fetches the program, checks its digest, and starts it
+// under systemd. When the program ends, for whatever reason, the instance powers off, which terminates it.
+//
+// lifetime is how long the instance may live at most; it is rounded up to whole minutes, the unit of shutdown(8).
+func UserData(c CollectorConfig, lifetime time.Duration) ([]byte, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("collector configuration: %w", err)
+	}
+	for name, value := range map[string]string{"bucket": c.Bucket, "binaryKey": c.BinaryKey, "binarySha256": c.BinarySHA256, "region": c.Region, "s3Endpoint": c.S3Endpoint} {
+		if !shellSafe.MatchString(value) {
+			return nil, fmt.Errorf("collector configuration: %s %q has characters that do not belong in a script", name, value)
+		}
+	}
+	config, err := json.MarshalIndent(c, "", " ")
+	if err != nil {
+		return nil, fmt.Errorf("collector configuration: %w", err)
+	}
+	endpoint := ""
+	if c.S3Endpoint != "" {
+		endpoint = " --endpoint-url " + c.S3Endpoint
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, `#!/bin/bash
+shutdown -P +%d 'flashtap: the capture is over'
+# Flashtap collector of capture %s. Whatever fails below, the line above ends this instance.
+set -euo pipefail
+trap 'echo "flashtap: user data failed at line $LINENO" > /dev/console; shutdown -P now' ERR
+mkdir -p /etc/flashtap /var/lib/flashtap
+cat > %s <<'%s'
+%s
+%s
+aws s3api get-object --region %s%s --bucket %s --key %s %s > /dev/null
+echo '%s  %s' | sha256sum --check --quiet
+chmod 0755 %s
+cat > /etc/systemd/system/flashtap-collector.service <<'UNIT'
+[Unit]
+Description=Flashtap collector
+After=network-online.target
+Wants=network-online.target
+[Service]
+ExecStart=%s run --config %s --spool /var/lib/flashtap
+Restart=on-abnormal
+RestartSec=1
+StartLimitBurst=5
+TimeoutStopSec=%d
+StandardOutput=journal+console
+AmbientCapabilities=CAP_NET_ADMIN
+[Install]
+WantedBy=multi-user.target
+UNIT
+cat > /etc/systemd/system/flashtap-end.service <<'UNIT'
+[Unit]
+Description=Power the collector instance off when its work is over
+[Service]
+Type=oneshot
+ExecStart=/bin/bash -c 'while systemctl is-active --quiet flashtap-collector || [ "$(systemctl show -p ActiveState --value flashtap-collector)" = activating ]; do sleep 1; done; systemctl poweroff'
+UNIT
+systemctl daemon-reload
+systemctl start flashtap-collector
+systemctl start --no-block flashtap-end
+`,
+		int(math.Ceil(lifetime.Minutes())), c.Capture,
+		configPath, configMarker, config, configMarker,
+		c.Region, endpoint, c.Bucket, c.BinaryKey, programPath,
+		c.BinarySHA256, programPath, programPath,
+		programPath, configPath, c.DrainSeconds)
+	if b.Len() > MaxUserData {
+		return nil, fmt.Errorf("user data of %s has %d bytes; EC2 takes %d", c.Capture, b.Len(), MaxUserData)
+	}
+	return b.Bytes(), nil
+}
+
+// shellSafe admits what bucket names, object keys, Regions, digests and URLs consist of, and nothing that a shell
+// would interpret.
+var shellSafe = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]*$`)
+
+var powerOff = regexp.MustCompile(`^shutdown -P \+([0-9]+) `)
+
+// ParseUserData reads back what UserData wrote: the configuration and how long the instance may live.
+func ParseUserData(script []byte) (CollectorConfig, time.Duration, error) {
+	var c CollectorConfig
+	lines := strings.Split(string(script), "\n")
+	if len(lines) < 2 {
+		return c, 0, errors.New("user data: not a script")
+	}
+	m := powerOff.FindStringSubmatch(lines[1])
+	if m == nil {
+		return c, 0, errors.New("user data: its first command does not arm the instance's end")
+	}
+	minutes, err := strconv.Atoi(m[1])
+	if err != nil {
+		return c, 0, fmt.Errorf("user data: minutes of life: %w", err)
+	}
+	var config []string
+	inside := false
+	for _, line := range lines {
+		switch {
+		case !inside && strings.HasSuffix(line, "<<'"+configMarker+"'"):
+			inside = true
+		case inside && line == configMarker:
+			c, err := ParseCollectorConfig([]byte(strings.Join(config, "\n")))
+			return c, time.Duration(minutes) * time.Minute, err
+		case inside:
+			config = append(config, line)
+		}
+	}
+	return c, 0, errors.New("user data: carries no collector configuration")
+}
+
+// ParseCollectorConfig reads and validates a configuration. Unknown fields are refused: a collector that ignored
+// one would not do what it was told.
+func ParseCollectorConfig(data []byte) (CollectorConfig, error) {
+	var c CollectorConfig
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		return CollectorConfig{}, fmt.Errorf("collector configuration: %w", err)
+	}
+	if err := c.Validate(); err != nil {
+		return CollectorConfig{}, fmt.Errorf("collector configuration: %w", err)
+	}
+	return c, nil
+}
