@@ -1,0 +1,152 @@
+package events
+
+import (
+	"strings"
+	"time"
+)
+
+// Plan is one capture as decided before anything is touched. Everything random or time-dependent (capture id, VNI,
+// deadline, session number, user data) is fixed here once, so that every step may run twice.
+type Plan struct {
+	Version    int           `json:"version"`
+	Capture    CaptureID     `json:"capture"`
+	Deployment string        `json:"deployment"`
+	Account    string        `json:"account"`
+	Region     string        `json:"region"`
+	Tool       string        `json:"tool"`
+	CreatedAt  time.Time     `json:"createdAt"`
+	Request    Request       `json:"request"`
+	Go         bool          `json:"go"` // false: a verdict failed, and nothing is to be made
+	Verdicts   []Verdict     `json:"verdicts"`
+	Source     Source        `json:"source"`
+	Mirror     MirrorPlan    `json:"mirror"`
+	Collector  PlacedAt      `json:"collector"`
+	Start      time.Time     `json:"start"`
+	Deadline   time.Time     `json:"deadline"` // when capturing ends at the latest
+	Limits     CaptureLimits `json:"limits"`
+}
+
+// Verdict is the outcome of one preflight check.
+type Verdict struct {
+	Check    string   `json:"check"`
+	Result   string   `json:"result"` // pass, warn or fail
+	Reason   string   `json:"reason"`
+	Remedy   string   `json:"remedy,omitempty"`
+	Evidence []string `json:"evidence,omitempty"` // ids of what it was judged by
+}
+
+// The results of a check.
+const (
+	Pass = "pass"
+	Warn = "warn"
+	Fail = "fail"
+)
+
+// Failed are the verdicts that forbid the capture.
+func (p Plan) Failed() []Verdict {
+	var failed []Verdict
+	for _, v := range p.Verdicts {
+		if v.Result == Fail {
+			failed = append(failed, v)
+		}
+	}
+	return failed
+}
+
+// Source is the suspect interface as it was described when the plan was made.
+type Source struct {
+	NetworkInterfaceID string `json:"networkInterfaceId"`
+	InterfaceType      string `json:"interfaceType"`
+	InstanceID         string `json:"instanceId,omitempty"`
+	InstanceType       string `json:"instanceType,omitempty"`
+	VPC                string `json:"vpc"`
+	Subnet             string `json:"subnet"`
+	AvailabilityZone   string `json:"availabilityZone"`
+	PrimaryIPv4        string `json:"primaryIpv4"`
+	PrimaryIPv6        string `json:"primaryIpv6,omitempty"`
+	MAC                string `json:"mac,omitempty"`
+}
+
+// OuterSources are the addresses from which AWS sends the mirrored copies: the interface's primary ones (VPC Traffic
+// Mirroring guide, "Packet format").
+func (s Source) OuterSources() []string { return unique([]string{s.PrimaryIPv4, s.PrimaryIPv6}) }
+
+// MirrorPlan is the mirror session to be made.
+type MirrorPlan struct {
+	VNI           uint32 `json:"vni"`
+	SessionNumber int32  `json:"sessionNumber"`
+	PacketLength  int32  `json:"packetLength,omitempty"` // 0: whole packets
+	Filter        Filter `json:"filter"`
+}
+
+// PlacedAt is where the collector goes and what it is made of.
+type PlacedAt struct {
+	Subnet                string      `json:"subnet"`
+	VPC                   string      `json:"vpc"`
+	AvailabilityZone      string      `json:"availabilityZone"`
+	SecurityGroupName     string      `json:"securityGroupName"`
+	S3PrefixList          string      `json:"s3PrefixList"` // egress 443 goes only there
+	S3Path                string      `json:"s3Path"`       // how S3 is reached: the endpoint's or NAT gateway's id
+	Candidates            []Candidate `json:"candidates"`   // tried in order when AWS has no capacity
+	LaunchTemplateID      string      `json:"launchTemplateId"`
+	LaunchTemplateVersion string      `json:"launchTemplateVersion"`
+	InstanceProfileARN    string      `json:"instanceProfileArn"`
+	RoleID                string      `json:"roleId"`
+	Bucket                string      `json:"bucket"`
+}
+
+// Candidate is one instance type with the image and program of its architecture.
+type Candidate struct {
+	InstanceType string `json:"instanceType"`
+	Image        string `json:"image"`
+	BinaryKey    string `json:"binaryKey"`
+	BinarySHA256 string `json:"binarySha256"`
+}
+
+// CaptureLimits are the bounds of one capture.
+type CaptureLimits struct {
+	MaxBytes          int64 `json:"maxBytes"`
+	DrainSeconds      int   `json:"drainSeconds"`
+	SegmentBytes      int64 `json:"segmentBytes"`
+	SegmentSeconds    int   `json:"segmentSeconds"`
+	CheckpointSeconds int   `json:"checkpointSeconds"`
+	PollSeconds       int   `json:"pollSeconds"` // how often the collector looks for its stop tag
+	SpoolBytes        int64 `json:"spoolBytes"`
+}
+
+// GuardAt is when the guard schedule begins to remove what is left: after the deadline and the drain.
+func (p Plan) GuardAt() time.Time {
+	return p.Deadline.Add(time.Duration(p.Limits.DrainSeconds) * time.Second)
+}
+
+// Lifetime is how long the collector instance may live: until the guard would end it anyway.
+func (p Plan) Lifetime() time.Duration { return p.GuardAt().Sub(p.Start) }
+
+// CollectorConfig is what the collector on candidate c is told.
+func (p Plan) CollectorConfig(c Candidate) CollectorConfig {
+	return CollectorConfig{
+		Version: RecordVersion, Deployment: p.Deployment, Capture: p.Capture, Region: p.Region,
+		Bucket: p.Collector.Bucket, RoleID: p.Collector.RoleID,
+		VNI: p.Mirror.VNI, Sources: p.Source.OuterSources(), MaxBytes: p.Limits.MaxBytes, Deadline: p.Deadline,
+		DrainSeconds: p.Limits.DrainSeconds, SegmentBytes: p.Limits.SegmentBytes, SegmentSeconds: p.Limits.SegmentSeconds,
+		CheckpointSeconds: p.Limits.CheckpointSeconds, PollSeconds: p.Limits.PollSeconds, SpoolBytes: p.Limits.SpoolBytes,
+		BinaryKey: c.BinaryKey, BinarySHA256: c.BinarySHA256,
+	}
+}
+
+// The processor architectures of collectors, as EC2 spells them.
+const (
+	ARM64  = "arm64"
+	X86_64 = "x86_64"
+)
+
+// Architecture is the processor architecture of an instance type: AWS marks its own Graviton processors with a "g"
+// after the generation (EC2 User Guide, "Instance type naming conventions"); a1 came before the convention.
+func Architecture(instanceType string) string {
+	family, _, _ := strings.Cut(instanceType, ".")
+	digit := strings.IndexAny(family, "0123456789")
+	if family == "a1" || digit >= 0 && strings.Contains(family[digit:], "g") {
+		return ARM64
+	}
+	return X86_64
+}
