@@ -22,7 +22,7 @@ type Plan struct {
 	Mirror     MirrorPlan    `json:"mirror"`
 	Collector  PlacedAt      `json:"collector"`
 	Start      time.Time     `json:"start"`
-	Deadline   time.Time     `json:"deadline"` // when capturing ends at the latest
+	Deadline   time.Time     `json:"deadline"` // when capturing ends at the latest, however long the collector took to come up
 	Limits     CaptureLimits `json:"limits"`
 }
 
@@ -105,6 +105,7 @@ type Candidate struct {
 
 // CaptureLimits are the bounds of one capture.
 type CaptureLimits struct {
+	DurationSeconds   int   `json:"durationSeconds"` // of capturing, counted from the session
 	MaxBytes          int64 `json:"maxBytes"`
 	DrainSeconds      int   `json:"drainSeconds"`
 	SegmentBytes      int64 `json:"segmentBytes"`

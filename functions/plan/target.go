@@ -1,0 +1,82 @@
+// Package plan decides what a capture will be: which interface, whether it can be mirrored, and where the collector
+// goes. It touches nothing; facts go in, a decision comes out.
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"sort"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"flashtap/events"
+)
+
+// Targets are the interfaces that a suspect means, most telling first.
+type Targets struct {
+	Interfaces []types.NetworkInterface
+	Why        string // how they were found, for the record
+	Left       int    // further interfaces of the instance beyond the limit
+}
+
+// Choose picks a suspect's interfaces from those described now. A finding is a snapshot, so an interface that has
+// moved to another instance since is not the suspect any more. In order: the interface that the finding's action
+// names; the one that holds the suspect's address; all interfaces of the instance, the primary first, up to limit.
+func Choose(s events.Suspect, described []types.NetworkInterface, limit int) (Targets, error) {
+	ours := slices.DeleteFunc(slices.Clone(described), func(ni types.NetworkInterface) bool {
+		return s.InstanceID != "" && attachedTo(ni) != s.InstanceID
+	})
+	sort.SliceStable(ours, func(i, j int) bool { return deviceIndex(ours[i]) < deviceIndex(ours[j]) })
+
+	if i := slices.IndexFunc(ours, func(ni types.NetworkInterface) bool {
+		return s.NetworkInterfaceID != "" && aws.ToString(ni.NetworkInterfaceId) == s.NetworkInterfaceID
+	}); i >= 0 {
+		return Targets{Interfaces: ours[i : i+1], Why: "the finding names it"}, nil
+	}
+	for _, address := range s.LocalAddresses {
+		if i := slices.IndexFunc(ours, func(ni types.NetworkInterface) bool { return holds(ni, address) }); i >= 0 {
+			return Targets{Interfaces: ours[i : i+1], Why: "it holds the finding's local address " + address}, nil
+		}
+	}
+	if s.InstanceID == "" || len(ours) == 0 {
+		what := s.InstanceID
+		if what == "" {
+			what = s.NetworkInterfaceID
+		}
+		return Targets{}, &events.Refusal{
+			Reason: events.SuspectGone,
+			Detail: fmt.Sprintf("suspect %s has no network interface in this account and Region any more", what),
+			Remedy: "look for the instance that took over its address and start a capture by hand",
+		}
+	}
+	t := Targets{Interfaces: ours, Why: "interface of the suspect instance; the finding names none"}
+	if limit > 0 && len(ours) > limit {
+		t.Interfaces, t.Left = ours[:limit], len(ours)-limit
+	}
+	return t, nil
+}
+
+func attachedTo(ni types.NetworkInterface) string {
+	if ni.Attachment == nil {
+		return ""
+	}
+	return aws.ToString(ni.Attachment.InstanceId)
+}
+
+func deviceIndex(ni types.NetworkInterface) int32 {
+	if ni.Attachment == nil {
+		return 1 << 20
+	}
+	return aws.ToInt32(ni.Attachment.DeviceIndex)
+}
+
+func holds(ni types.NetworkInterface, address string) bool {
+	return aws.ToString(ni.PrivateIpAddress) == address ||
+		slices.ContainsFunc(ni.PrivateIpAddresses, func(a types.NetworkInterfacePrivateIpAddress) bool {
+			return aws.ToString(a.PrivateIpAddress) == address
+		}) ||
+		slices.ContainsFunc(ni.Ipv6Addresses, func(a types.NetworkInterfaceIpv6Address) bool {
+			return aws.ToString(a.Ipv6Address) == address
+		})
+}
