@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"flashtap/events"
+	"flashtap/functions/evidence"
+	"flashtap/functions/internal/awserr"
+	"flashtap/functions/internal/boot"
+	"flashtap/functions/internal/describe"
+)
+
+type launch struct {
+	ec2   *ec2.Client
+	store evidence.Store
+}
+
+// run launches the collector, or finds the one that an earlier run of this step has launched.
+func (l launch) run(ctx context.Context, in events.StepInput) (events.LaunchResult, error) {
+	plan, err := l.store.Plan(ctx, in.Capture)
+	if err != nil {
+		return events.LaunchResult{}, err
+	}
+	if !plan.Go {
+		return events.LaunchResult{}, boot.Errorf(plan.Capture, "the plan says no: %v", plan.Failed())
+	}
+	group, err := l.securityGroup(ctx, plan)
+	if err != nil {
+		return events.LaunchResult{}, err
+	}
+	instance, err := l.running(ctx, plan)
+	if err != nil {
+		return events.LaunchResult{}, err
+	}
+	if instance == nil {
+		if instance, err = l.launch(ctx, plan, group); err != nil {
+			return events.LaunchResult{}, err
+		}
+	}
+	id := aws.ToString(instance.InstanceId)
+	slog.Info("launched", "capture", plan.Capture, "instance", id, "type", instance.InstanceType)
+	return events.LaunchResult{
+			InstanceID: id, InstanceType: string(instance.InstanceType),
+			UserID: events.UserID(plan.Collector.RoleID, id), At: time.Now().UTC(),
+		}, l.store.Record(ctx, events.CustodyEntry{
+			Capture: plan.Capture, Actor: "launch", Act: "launched-" + id, Resource: id,
+			Detail: map[string]string{"type": string(instance.InstanceType), "userId": events.UserID(plan.Collector.RoleID, id), "securityGroup": group},
+		})
+}
+
+// securityGroup makes the collector's group: in, only the mirrored copies from the source; out, only HTTPS to S3.
+// CreateSecurityGroup has no client token, but the planned name is unique in a VPC.
+func (l launch) securityGroup(ctx context.Context, plan events.Plan) (string, error) {
+	name := plan.Collector.SecurityGroupName
+	tags := events.ResourceTags(plan.Deployment, plan.Capture, plan.Deadline, 1)
+	var id string
+	out, err := l.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{
+		GroupName: &name, VpcId: &plan.Collector.VPC,
+		Description:       aws.String("Flashtap collector of " + string(plan.Capture)),
+		TagSpecifications: []types.TagSpecification{describe.TagSpecification(types.ResourceTypeSecurityGroup, tags)},
+	})
+	switch {
+	case awserr.IsExisting(err):
+		found, err := l.ec2.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{Filters: []types.Filter{
+			describe.Filter("group-name", name), describe.Filter("vpc-id", plan.Collector.VPC),
+			describe.Filter("tag:"+events.TagCapture, string(plan.Capture))}})
+		if err != nil {
+			return "", fmt.Errorf("describe security group %s: %w", name, err)
+		}
+		if len(found.SecurityGroups) != 1 {
+			return "", fmt.Errorf("security group %s: the name is taken by a group that is not ours", name)
+		}
+		id = aws.ToString(found.SecurityGroups[0].GroupId)
+	case err != nil:
+		return "", fmt.Errorf("create security group %s: %w", name, err)
+	default:
+		id = aws.ToString(out.GroupId)
+	}
+	return id, l.rules(ctx, plan, id)
+}
+
+// vxlanPort is where mirrored copies arrive (RFC 7348, section 5).
+const vxlanPort = 4789
+
+func (l launch) rules(ctx context.Context, plan events.Plan, group string) error {
+	in := types.IpPermission{IpProtocol: aws.String("udp"), FromPort: aws.Int32(vxlanPort), ToPort: aws.Int32(vxlanPort)}
+	if a := plan.Source.PrimaryIPv4; a != "" {
+		in.IpRanges = []types.IpRange{{CidrIp: aws.String(a + "/32"), Description: aws.String("mirrored copies")}}
+	}
+	if a := plan.Source.PrimaryIPv6; a != "" {
+		in.Ipv6Ranges = []types.Ipv6Range{{CidrIpv6: aws.String(a + "/128"), Description: aws.String("mirrored copies")}}
+	}
+	_, err := l.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &group, IpPermissions: []types.IpPermission{in}})
+	if err != nil && !awserr.IsExisting(err) {
+		return fmt.Errorf("admit mirrored copies to %s: %w", group, err)
+	}
+	out := types.IpPermission{IpProtocol: aws.String("tcp"), FromPort: aws.Int32(443), ToPort: aws.Int32(443),
+		PrefixListIds: []types.PrefixListId{{PrefixListId: &plan.Collector.S3PrefixList, Description: aws.String("evidence to S3")}}}
+	_, err = l.ec2.AuthorizeSecurityGroupEgress(ctx, &ec2.AuthorizeSecurityGroupEgressInput{GroupId: &group, IpPermissions: []types.IpPermission{out}})
+	if err != nil && !awserr.IsExisting(err) {
+		return fmt.Errorf("admit S3 from %s: %w", group, err)
+	}
+	// A new group lets everything out; the collector parses what an attacker shaped, so it must not.
+	everything := types.IpPermission{IpProtocol: aws.String("-1"), IpRanges: []types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}}}
+	_, err = l.ec2.RevokeSecurityGroupEgress(ctx, &ec2.RevokeSecurityGroupEgressInput{GroupId: &group, IpPermissions: []types.IpPermission{everything}})
+	if err != nil && !awserr.IsNotFound(err) {
+		return fmt.Errorf("close the default way out of %s: %w", group, err)
+	}
+	return nil
+}
+
+// running is the collector of this capture that is not on its way out; nil when there is none.
+func (l launch) running(ctx context.Context, plan events.Plan) (*types.Instance, error) {
+	list, err := describe.Instances(ctx, l.ec2, describe.Filter("tag:"+events.TagCapture, string(plan.Capture)),
+		describe.Filter("tag:"+events.TagDeployment, plan.Deployment),
+		types.Filter{Name: aws.String("instance-state-name"), Values: []string{"pending", "running"}})
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return &list[0], nil
+}
+
+// launch tries the planned instance types in order. A type that AWS had no capacity for is remembered, so that a
+// second run of this step does not find capacity there and start a second collector.
+func (l launch) launch(ctx context.Context, plan events.Plan, group string) (*types.Instance, error) {
+	var tried []string
+	for i, candidate := range plan.Collector.Candidates {
+		attempt := i + 1
+		tried = append(tried, candidate.InstanceType)
+		refusal := events.CustodyKey(plan.Capture, "launch", "no-capacity-"+strconv.Itoa(attempt))
+		refused, err := l.store.Exists(ctx, refusal)
+		if err != nil {
+			return nil, err
+		}
+		if refused {
+			continue
+		}
+		instance, err := l.runInstance(ctx, plan, candidate, attempt, group)
+		if err == nil {
+			return instance, nil
+		}
+		if awserr.Code(err) == "IdempotentInstanceTerminated" {
+			return nil, boot.CollectorDied{Instance: "of attempt " + strconv.Itoa(attempt), Reason: "it was terminated while the step ran again"}
+		}
+		if !awserr.IsNoCapacity(err) {
+			return nil, fmt.Errorf("launch a collector of type %s: %w", candidate.InstanceType, err)
+		}
+		slog.Warn("no capacity", "capture", plan.Capture, "type", candidate.InstanceType, "err", err)
+		if err := l.store.Record(ctx, events.CustodyEntry{
+			Capture: plan.Capture, Actor: "launch", Act: "no-capacity-" + strconv.Itoa(attempt),
+			Detail: map[string]string{"type": candidate.InstanceType, "code": awserr.Code(err)},
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return nil, boot.NoCapacity{Tried: tried}
+}
+
+func (l launch) runInstance(ctx context.Context, plan events.Plan, c events.Candidate, attempt int, group string) (*types.Instance, error) {
+	script, err := events.UserData(plan.CollectorConfig(c), plan.Lifetime())
+	if err != nil {
+		return nil, err
+	}
+	tags := events.ResourceTags(plan.Deployment, plan.Capture, plan.Deadline, attempt)
+	out, err := l.ec2.RunInstances(ctx, &ec2.RunInstancesInput{
+		MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
+		ClientToken:    aws.String(events.ClientToken(plan.Capture, attempt, "instance")),
+		LaunchTemplate: &types.LaunchTemplateSpecification{LaunchTemplateId: &plan.Collector.LaunchTemplateID, Version: &plan.Collector.LaunchTemplateVersion},
+		ImageId:        &c.Image,
+		InstanceType:   types.InstanceType(c.InstanceType),
+		UserData:       aws.String(base64.StdEncoding.EncodeToString(script)),
+		NetworkInterfaces: []types.InstanceNetworkInterfaceSpecification{{
+			DeviceIndex: aws.Int32(0), SubnetId: &plan.Collector.Subnet, Groups: []string{group},
+			DeleteOnTermination: aws.Bool(true), AssociatePublicIpAddress: aws.Bool(false),
+			Description: aws.String("Flashtap collector of " + string(plan.Capture)),
+		}},
+		TagSpecifications: []types.TagSpecification{
+			describe.TagSpecification(types.ResourceTypeInstance, tags),
+			describe.TagSpecification(types.ResourceTypeVolume, tags),
+			describe.TagSpecification(types.ResourceTypeNetworkInterface, tags),
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(out.Instances) != 1 {
+		return nil, boot.Errorf(plan.Capture, "AWS answered with %d instances", len(out.Instances))
+	}
+	return &out.Instances[0], nil
+}
