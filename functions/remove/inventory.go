@@ -38,8 +38,8 @@ type Item struct {
 
 func (i Item) mirrors() bool { return i.Kind == KindSession }
 
-// gone: EC2 shows a terminated instance for about an hour after it is gone.
-func (i Item) gone() bool {
+// Gone says that nothing is left to remove. EC2 shows a terminated instance for about an hour after it is gone.
+func (i Item) Gone() bool {
 	return i.Kind == KindInstance && i.State == string(types.InstanceStateNameTerminated)
 }
 

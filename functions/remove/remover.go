@@ -41,7 +41,7 @@ func (r Remover) Pass(ctx context.Context, c events.CaptureID, by, phase string)
 	refused := map[string]string{}
 	blocked := false
 	for _, item := range before { // in the order of removal
-		if phase == events.PhaseMirror && !item.mirrors() || item.gone() {
+		if phase == events.PhaseMirror && !item.mirrors() || item.Gone() {
 			continue
 		}
 		if why := item.doubt; why != "" {
@@ -72,7 +72,7 @@ func (r Remover) Pass(ctx context.Context, c events.CaptureID, by, phase string)
 // only says whether nothing but item itself is there any more.
 func only(items []Item, item Item) bool {
 	for _, other := range items {
-		if other.ID != item.ID && !other.gone() {
+		if other.ID != item.ID && !other.Gone() {
 			return false
 		}
 	}
@@ -84,7 +84,7 @@ func certify(c events.CaptureID, by string, before, after []Item, refused map[st
 		Found: []events.Resource{}, Gone: []events.Resource{}, Remaining: []events.Resource{}, Refused: []events.Resource{}}
 	still := map[string]Item{}
 	for _, item := range after {
-		if !item.gone() {
+		if !item.Gone() {
 			still[item.ID] = item
 		}
 	}

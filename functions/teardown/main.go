@@ -38,6 +38,10 @@ type teardown struct{ remover remove.Remover }
 // The guard and the sweep go on regardless.
 const stuckAfter = 60
 
+// stuckAfterRefusal is how many passes are made while something bears our tags but is not provably ours: what could
+// be removed beside it is gone by then, and it itself needs a person.
+const stuckAfterRefusal = 8
+
 func (t teardown) run(ctx context.Context, in events.StepInput) (events.TeardownResult, error) {
 	if err := in.Capture.Validate(); err != nil {
 		return events.TeardownResult{}, err
@@ -53,7 +57,7 @@ func (t teardown) run(ctx context.Context, in events.StepInput) (events.Teardown
 	switch {
 	case r.Remaining == 0 && r.Refused == 0:
 		r.Status = events.StatusClean
-	case r.Passes >= stuckAfter || r.Remaining <= 1 && r.Refused > 0 && r.Passes > 3:
+	case r.Passes >= stuckAfter || r.Refused > 0 && r.Passes >= stuckAfterRefusal:
 		r.Status = events.StatusStuck
 	}
 	slog.Info("torn down", "capture", in.Capture, "by", in.By, "status", r.Status, "remaining", r.Remaining, "refused", r.Refused)

@@ -1,0 +1,310 @@
+package evidence
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sort"
+	"strings"
+
+	"flashtap/events"
+)
+
+// Seal writes the closing manifest of a capture that has nothing running any more, and before it the custody log. It
+// checks every segment against the digest that S3 itself computed. Sealing again changes nothing and tells the same.
+func (s Store) Seal(ctx context.Context, c events.CaptureID, tool string, failure *events.Failure) (events.SealResult, error) {
+	if err := c.Validate(); err != nil {
+		return events.SealResult{}, err
+	}
+	done, err := s.Read(ctx, events.ManifestKey(c))
+	if err == nil {
+		return summarize(c, done)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return events.SealResult{}, err
+	}
+	plan, err := s.Plan(ctx, c)
+	if err != nil {
+		return events.SealResult{}, fmt.Errorf("seal %s: %w", c, err)
+	}
+	if err := s.chainCustody(ctx, c); err != nil {
+		return events.SealResult{}, fmt.Errorf("seal %s: %w", c, err)
+	}
+	list, err := s.List(ctx, events.CapturePrefix(c))
+	if err != nil {
+		return events.SealResult{}, fmt.Errorf("seal %s: %w", c, err)
+	}
+	m := events.Manifest{
+		Version: events.RecordVersion, Capture: c, Deployment: plan.Deployment, Account: plan.Account, Region: plan.Region, Tool: tool,
+		Collectors: []events.CollectorManifest{}, Segments: []events.Segment{}, Reasons: []string{}, Objects: []events.Object{},
+	}
+	if failure != nil && failure.Error != "" {
+		m.Error = failure.Error + ": " + failure.Cause
+	}
+	if err := s.collect(ctx, &m, plan, list); err != nil {
+		return events.SealResult{}, fmt.Errorf("seal %s: %w", c, err)
+	}
+	m.Verdict = verdict(&m)
+	if err := s.CreateJSON(ctx, events.ManifestKey(c), m); err != nil && !errors.Is(err, ErrExists) {
+		return events.SealResult{}, fmt.Errorf("seal %s: %w", c, err)
+	}
+	// Another seal may have been faster; what the bucket holds is what counts.
+	done, err = s.Read(ctx, events.ManifestKey(c))
+	if err != nil {
+		return events.SealResult{}, err
+	}
+	return summarize(c, done)
+}
+
+func summarize(c events.CaptureID, body []byte) (events.SealResult, error) {
+	var m events.Manifest
+	if err := json.Unmarshal(body, &m); err != nil {
+		return events.SealResult{}, fmt.Errorf("read manifest of %s: %w", c, err)
+	}
+	r := events.SealResult{Verdict: m.Verdict, Reasons: m.Reasons, Segments: len(m.Segments), Manifest: events.ManifestKey(c), SHA256: Digest(body)}
+	for _, seg := range m.Segments {
+		r.Packets += seg.Packets
+		r.Bytes += seg.Bytes
+	}
+	if r.Reasons == nil {
+		r.Reasons = []string{}
+	}
+	return r, nil
+}
+
+// chainCustody orders the recorded acts by the time at which S3 stored them and chains each to the one before. It
+// writes custody.jsonl once; a seal that was interrupted after it finds it there.
+func (s Store) chainCustody(ctx context.Context, c events.CaptureID) error {
+	if there, err := s.Exists(ctx, events.CustodyLogKey(c)); err != nil || there {
+		return err
+	}
+	list, err := s.List(ctx, events.CustodyPrefix(c))
+	if err != nil {
+		return err
+	}
+	sort.SliceStable(list, func(i, j int) bool { return list[i].Stored.Before(list[j].Stored) })
+	var log bytes.Buffer
+	previous := ""
+	for _, e := range list {
+		body, err := s.Read(ctx, e.Key)
+		if err != nil {
+			return err
+		}
+		line := events.CustodyLine{Key: e.Key, Stored: e.Stored.UTC(), SHA256: Digest(body), Previous: previous}
+		if err := json.Unmarshal(body, &line.Entry); err != nil {
+			return fmt.Errorf("read custody entry %s: %w", e.Key, err)
+		}
+		text, err := json.Marshal(line)
+		if err != nil {
+			return err
+		}
+		previous = Digest(text)
+		log.Write(text)
+		log.WriteByte('\n')
+	}
+	err = s.Create(ctx, events.CustodyLogKey(c), log.Bytes())
+	if errors.Is(err, ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// collect fills the manifest with what the bucket holds of the capture.
+func (s Store) collect(ctx context.Context, m *events.Manifest, plan events.Plan, list []Entry) error {
+	owners, err := s.owners(ctx, m.Capture, list)
+	if err != nil {
+		return err
+	}
+	folders := map[string][]Entry{}
+	for _, e := range list {
+		object, err := s.object(ctx, e)
+		if err != nil {
+			return err
+		}
+		m.Objects = append(m.Objects, object)
+		switch e.Key {
+		case events.FindingKey(m.Capture):
+			m.Finding = &object
+		case events.PlanKey(m.Capture):
+			m.Plan = &object
+		}
+		if user := events.UserIDOfKey(e.Key); user != "" {
+			folders[user] = append(folders[user], e)
+		}
+	}
+	users := make([]string, 0, len(folders))
+	for user := range folders {
+		users = append(users, user)
+	}
+	sort.Strings(users)
+	for _, user := range users {
+		if !slices.Contains(owners, user) {
+			m.Reasons = append(m.Reasons, fmt.Sprintf("folder %s was written by no collector of this capture; it is listed but not counted", user))
+			continue
+		}
+		if err := s.collector(ctx, m, user, folders[user]); err != nil {
+			return err
+		}
+	}
+	if len(owners) > 0 && len(m.Collectors) == 0 {
+		m.Reasons = append(m.Reasons, "the collector wrote nothing")
+	}
+	if len(owners) == 0 {
+		m.Reasons = append(m.Reasons, "no collector was launched")
+	}
+	return nil
+}
+
+// owners are the aws:userids of the instances that launch recorded: only their folders are evidence.
+func (s Store) owners(ctx context.Context, c events.CaptureID, list []Entry) ([]string, error) {
+	var owners []string
+	for _, e := range list {
+		if !strings.HasPrefix(e.Key, events.CustodyPrefix(c)+"launch-launched-") {
+			continue
+		}
+		var entry events.CustodyEntry
+		if err := s.ReadJSON(ctx, e.Key, &entry); err != nil {
+			return nil, err
+		}
+		owners = append(owners, entry.Detail["userId"])
+	}
+	return owners, nil
+}
+
+// object is what the manifest says of one object: its digest is S3's own where S3 has one, else of what we read.
+func (s Store) object(ctx context.Context, e Entry) (events.Object, error) {
+	digest, size, err := s.StoredDigest(ctx, e.Key)
+	if err != nil {
+		return events.Object{}, err
+	}
+	if digest == "" {
+		body, err := s.Read(ctx, e.Key)
+		if err != nil {
+			return events.Object{}, err
+		}
+		digest, size = Digest(body), int64(len(body))
+	}
+	return events.Object{Key: e.Key, Bytes: size, SHA256: digest}, nil
+}
+
+// collector adds one collector: what it said of itself, checked against what the bucket holds of it.
+func (s Store) collector(ctx context.Context, m *events.Manifest, user string, folder []Entry) error {
+	said, err := s.closingWord(ctx, m, user, folder)
+	if err != nil {
+		return err
+	}
+	stored := map[string]events.Object{}
+	for _, o := range m.Objects {
+		stored[o.Key] = o
+	}
+	inManifest := map[string]bool{}
+	for _, seg := range said.Segments {
+		inManifest[seg.Key] = true
+		o, there := stored[seg.Key]
+		switch {
+		case !there:
+			m.Reasons = append(m.Reasons, fmt.Sprintf("segment %d with %d packets was sealed but is not in the bucket", seg.Seq, seg.Packets))
+			continue
+		case o.SHA256 != seg.SHA256 || o.Bytes != seg.Bytes:
+			m.Reasons = append(m.Reasons, fmt.Sprintf("segment %d: the bucket holds other bytes than were sealed", seg.Seq))
+		}
+		seg.Confirmed = true
+		m.Segments = append(m.Segments, seg)
+	}
+	for _, e := range folder {
+		ref, err := events.ParseObjectKey(e.Key)
+		if err != nil || ref.Kind != "segments" || inManifest[e.Key] {
+			continue
+		}
+		o := stored[e.Key]
+		if o.SHA256 != ref.SHA256 {
+			m.Reasons = append(m.Reasons, fmt.Sprintf("segment %d: its bytes do not have the digest of its name", ref.Seq))
+		}
+		m.Segments = append(m.Segments, events.Segment{Seq: ref.Seq, Key: e.Key, SHA256: o.SHA256, Bytes: o.Bytes, Confirmed: true})
+		m.Reasons = append(m.Reasons, fmt.Sprintf("segment %d is in no closing manifest; its packets are not counted", ref.Seq))
+	}
+	sort.SliceStable(m.Segments, func(i, j int) bool { return m.Segments[i].Key < m.Segments[j].Key })
+	m.Collectors = append(m.Collectors, said)
+	m.Tally = add(m.Tally, said.Tally)
+	return nil
+}
+
+// closingWord is the collector's own manifest or, when it left none, what its last checkpoint says.
+func (s Store) closingWord(ctx context.Context, m *events.Manifest, user string, folder []Entry) (events.CollectorManifest, error) {
+	var said events.CollectorManifest
+	err := s.ReadJSON(ctx, events.CollectorManifestKey(m.Capture, user), &said)
+	if err == nil {
+		if said.Error != "" {
+			m.Reasons = append(m.Reasons, "the collector ended by an error: "+said.Error)
+		}
+		return said, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return said, err
+	}
+	said = events.CollectorManifest{Version: events.RecordVersion, Capture: m.Capture, UserID: user, Segments: []events.Segment{}}
+	last := ""
+	for _, e := range folder {
+		if ref, err := events.ParseObjectKey(e.Key); err == nil && ref.Kind == "checkpoints" {
+			said.Checkpoints = max(said.Checkpoints, ref.Seq)
+			last = max(last, e.Key)
+		}
+	}
+	if last == "" {
+		m.Reasons = append(m.Reasons, "the collector left neither a closing manifest nor a checkpoint")
+		return said, nil
+	}
+	var checkpoint events.Checkpoint
+	if err := s.ReadJSON(ctx, last, &checkpoint); err != nil {
+		return said, err
+	}
+	said.Tally, said.LastCheckpoint = checkpoint.Tally, checkpoint.Previous
+	m.Reasons = append(m.Reasons, fmt.Sprintf("the collector left no closing manifest; what came after its checkpoint %d at %s is unknown",
+		checkpoint.Seq, checkpoint.At.UTC().Format("2006-01-02T15:04:05Z")))
+	return said, nil
+}
+
+func add(a, b events.Tally) events.Tally {
+	return events.Tally{
+		Received: a.Received + b.Received, Written: a.Written + b.Written, WrittenBytes: a.WrittenBytes + b.WrittenBytes,
+		Truncated: a.Truncated + b.Truncated, Unwritten: a.Unwritten + b.Unwritten, SocketDropped: a.SocketDropped + b.SocketDropped,
+		Sealed: a.Sealed + b.Sealed, Uploaded: a.Uploaded + b.Uploaded, SealedBytes: a.SealedBytes + b.SealedBytes, UploadedBytes: a.UploadedBytes + b.UploadedBytes,
+		Rejected: events.Rejected{
+			ForeignSource: a.Rejected.ForeignSource + b.Rejected.ForeignSource, ForeignVNI: a.Rejected.ForeignVNI + b.Rejected.ForeignVNI,
+			Malformed: a.Rejected.Malformed + b.Rejected.Malformed, Oversize: a.Rejected.Oversize + b.Rejected.Oversize,
+		},
+	}
+}
+
+// verdict says in words whether this is everything, and adds the arithmetic that contradicts it to the reasons.
+func verdict(m *events.Manifest) string {
+	var held uint64
+	for _, seg := range m.Segments {
+		held += seg.Packets
+	}
+	if m.Tally.SocketDropped > 0 {
+		m.Reasons = append(m.Reasons, fmt.Sprintf("%d datagrams were dropped because the socket was full", m.Tally.SocketDropped))
+	}
+	if m.Tally.Unwritten > 0 {
+		m.Reasons = append(m.Reasons, fmt.Sprintf("%d packets could not be written", m.Tally.Unwritten))
+	}
+	if !m.Tally.Balanced() {
+		m.Reasons = append(m.Reasons, "the tally does not add up: received is not written + rejected + unwritten")
+	}
+	if m.Tally.Written > held {
+		m.Reasons = append(m.Reasons, fmt.Sprintf("%d packets were written, %d are in the bucket", m.Tally.Written, held))
+	}
+	switch {
+	case len(m.Reasons) > 0:
+		return events.VerdictIncomplete
+	case held == 0:
+		return events.VerdictNothing
+	case m.Tally.Truncated > 0:
+		return events.VerdictTruncated
+	}
+	return events.VerdictComplete
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	lambdaevents "github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"flashtap/events"
+	"flashtap/functions/evidence"
+	"flashtap/functions/internal/awserr"
+	"flashtap/functions/internal/describe"
+	"flashtap/functions/lease"
+	"flashtap/functions/plan"
+)
+
+type intake struct {
+	ec2       *ec2.Client
+	machines  *sfn.Client
+	schedules *scheduler.Client
+	queues    *sqs.Client
+	store     evidence.Store
+	settings  events.Settings
+}
+
+// run takes a batch of messages, in order. The queue is FIFO, so after the first message that can't be taken now, the
+// rest is given back as well, or the order would be lost.
+func (in intake) run(ctx context.Context, batch lambdaevents.SQSEvent) (lambdaevents.SQSEventResponse, error) {
+	var back lambdaevents.SQSEventResponse
+	for _, message := range batch.Records {
+		if len(back.BatchItemFailures) == 0 {
+			err := in.take(ctx, message)
+			if err == nil {
+				continue
+			}
+			slog.Error("event not taken; it comes again", "message", message.MessageId, "err", err)
+		}
+		back.BatchItemFailures = append(back.BatchItemFailures, lambdaevents.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
+	}
+	return back, nil
+}
+
+// take handles one event. A refusal is final: it is logged with its reason, and the message is done with. An error
+// means that the same message may succeed later.
+func (in intake) take(ctx context.Context, message lambdaevents.SQSMessage) error {
+	event := []byte(message.Body)
+	finding, err := events.ParseFinding(event)
+	var suspects []events.Suspect
+	if err == nil {
+		suspects, err = in.admit(finding)
+	}
+	var refusal *events.Refusal
+	if errors.As(err, &refusal) {
+		logRefusal(finding, refusal)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	started, err := sentAt(message)
+	if err != nil {
+		return err
+	}
+	places := in.settings.MaxInterfaces
+	for _, suspect := range suspects {
+		if places <= 0 {
+			slog.Warn("interfaces left out", "case", finding.ID, "instance", suspect.InstanceID, "limit", in.settings.MaxInterfaces)
+			break
+		}
+		described, err := in.describe(ctx, suspect)
+		if err != nil {
+			return err
+		}
+		targets, err := plan.Choose(suspect, described, places)
+		if errors.As(err, &refusal) {
+			logRefusal(finding, refusal)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if targets.Left > 0 {
+			slog.Warn("interfaces left out", "case", finding.ID, "instance", suspect.InstanceID, "left", targets.Left, "limit", in.settings.MaxInterfaces)
+		}
+		places -= len(targets.Interfaces)
+		for _, ni := range targets.Interfaces {
+			if err := in.capture(ctx, finding, event, started, ni, message); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func logRefusal(f events.Finding, r *events.Refusal) {
+	slog.Warn("refused", "case", f.ID, "type", f.Type, "reason", r.Reason, "detail", r.Detail, "remedy", r.Remedy, "refused", 1)
+}
+
+// admit refuses what is not for this deployment to capture.
+func (in intake) admit(f events.Finding) ([]events.Suspect, error) {
+	if f.Sample && !in.settings.AllowSamples {
+		return nil, &events.Refusal{Reason: events.SampleFinding, Detail: "finding " + f.ID + " is a sample",
+			Remedy: "to rehearse with samples, deploy with FLASHTAP_ALLOW_SAMPLES=true"}
+	}
+	if f.Archived {
+		return nil, &events.Refusal{Reason: events.Irrelevant, Detail: "finding " + f.ID + " is archived",
+			Remedy: "unarchive it, or start a capture by hand"}
+	}
+	own := f.OwnSuspects(in.settings.Account, in.settings.Region)
+	if err := f.CheckOwner(in.settings.Account, in.settings.Region); err != nil && (len(own) == 0 || f.Account != in.settings.Account || f.Region != in.settings.Region) {
+		return nil, err
+	}
+	return own, nil
+}
+
+// sentAt is when the message was sent. It stays the same when the message comes again, and so does the capture's id.
+func sentAt(message lambdaevents.SQSMessage) (time.Time, error) {
+	ms, err := strconv.ParseInt(message.Attributes["SentTimestamp"], 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("message %s: SentTimestamp: %w", message.MessageId, err)
+	}
+	return time.UnixMilli(ms).UTC(), nil
+}
+
+func (in intake) describe(ctx context.Context, s events.Suspect) ([]types.NetworkInterface, error) {
+	if s.InstanceID != "" {
+		return describe.InterfacesOf(ctx, in.ec2, s.InstanceID)
+	}
+	ni, err := describe.Interface(ctx, in.ec2, s.NetworkInterfaceID)
+	if awserr.IsNotFound(err) {
+		return nil, nil
+	}
+	return []types.NetworkInterface{ni}, err
+}
+
+// capture joins the capture that runs on the interface, or starts one, or defers when all places are taken.
+func (in intake) capture(ctx context.Context, f events.Finding, event []byte, started time.Time, ni types.NetworkInterface, message lambdaevents.SQSMessage) error {
+	eni := aws.ToString(ni.NetworkInterfaceId)
+	c := events.NewCaptureID(started, eni)
+	running, err := lease.Read(ctx, in.schedules, in.settings.ScheduleGroup, eni)
+	if err != nil {
+		return err
+	}
+	if running != nil && running.Capture != c && !running.Over(time.Now()) {
+		return in.join(ctx, running.Capture, f, event)
+	}
+	if running == nil {
+		full, err := in.full(ctx)
+		if err != nil {
+			return err
+		}
+		if full {
+			return in.wait(ctx, f, message)
+		}
+	}
+	if err := in.store.Create(ctx, events.FindingKey(c), event); errors.Is(err, evidence.ErrExists) {
+		return in.join(ctx, c, f, event) // two events in one second about one interface
+	} else if err != nil {
+		return err
+	}
+	input, err := json.Marshal(request(c, f, ni))
+	if err != nil {
+		return err
+	}
+	_, err = in.machines.StartExecution(ctx, &sfn.StartExecutionInput{
+		StateMachineArn: &in.settings.StateMachineARN, Name: aws.String(string(c)), Input: aws.String(string(input)),
+	})
+	if err != nil && !awserr.IsExisting(err) { // an execution of this name is this capture's: the message came twice
+		return fmt.Errorf("start capture %s: %w", c, err)
+	}
+	slog.Info("started", "capture", c, "case", f.ID, "type", f.Type, "eni", eni, "severity", f.Severity)
+	return in.store.Record(ctx, events.CustodyEntry{
+		Capture: c, Actor: "intake", Act: "started", At: started, Resource: eni,
+		Detail: map[string]string{"finding": f.ID, "type": f.Type, "message": message.MessageId},
+	})
+}
+
+func request(c events.CaptureID, f events.Finding, ni types.NetworkInterface) events.Request {
+	r := events.Request{
+		Capture: c, Case: f.Case, NetworkInterfaceID: aws.ToString(ni.NetworkInterfaceId),
+		FindingID: f.ID, FindingType: f.Type, Severity: f.Severity, Reason: f.Reason, Options: f.Options,
+	}
+	if ni.Attachment != nil {
+		r.InstanceID = aws.ToString(ni.Attachment.InstanceId)
+	}
+	if r.Case == "" {
+		r.Case = f.ID
+	}
+	if !events.IsInstanceID(r.InstanceID) {
+		r.InstanceID = "" // attached by a service, such as a database's interface
+	}
+	return r
+}
+
+// join keeps a further event with the capture that runs already.
+func (in intake) join(ctx context.Context, c events.CaptureID, f events.Finding, event []byte) error {
+	slog.Info("joined", "capture", c, "case", f.ID, "type", f.Type)
+	digest := evidence.Digest(event)
+	if err := in.store.Create(ctx, events.JoinedKey(c, digest), event); err != nil {
+		return err
+	}
+	return in.store.Record(ctx, events.CustodyEntry{
+		Capture: c, Actor: "intake", Act: "joined-" + digest[:16], Detail: map[string]string{"finding": f.ID, "type": f.Type},
+	})
+}
+
+// full says whether all of the deployment's places are taken: a guard schedule is a place.
+func (in intake) full(ctx context.Context) (bool, error) {
+	names, err := lease.Names(ctx, in.schedules, in.settings.ScheduleGroup, "eni-")
+	return len(names) >= in.settings.MaxCaptures, err
+}
+
+// wait puts the event where the sweep takes it from, by severity and then age, when a place is free.
+func (in intake) wait(ctx context.Context, f events.Finding, message lambdaevents.SQSMessage) error {
+	slog.Warn("deferred: all places are taken", "case", f.ID, "type", f.Type, "severity", f.Severity, "places", in.settings.MaxCaptures)
+	_, err := in.queues.SendMessage(ctx, &sqs.SendMessageInput{
+		QueueUrl: &in.settings.WaitingQueueURL, MessageBody: &message.Body,
+		MessageAttributes: map[string]sqstypes.MessageAttributeValue{
+			"severity": {DataType: aws.String("Number"), StringValue: aws.String(strconv.FormatFloat(f.Severity, 'f', -1, 64))},
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("defer finding %s: %w", f.ID, err)
+	}
+	return nil
+}

@@ -1,0 +1,29 @@
+// Command seal is the Lambda that closes a capture of which nothing is left running: it checks the evidence and writes
+// the manifest.
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"flashtap/events"
+	"flashtap/functions/evidence"
+	"flashtap/functions/internal/boot"
+)
+
+func main() {
+	boot.Start("seal", []string{"FLASHTAP_DEPLOYMENT", "FLASHTAP_BUCKET"},
+		func(cfg aws.Config, settings events.Settings) boot.Step[events.StepInput, events.SealResult] {
+			store := evidence.Store{API: s3.NewFromConfig(cfg), Bucket: settings.Bucket}
+			return func(ctx context.Context, in events.StepInput) (events.SealResult, error) {
+				sealed, err := store.Seal(ctx, in.Capture, boot.Tool("seal"), in.Failure)
+				if err == nil {
+					slog.Info("sealed", "capture", in.Capture, "verdict", sealed.Verdict, "packets", sealed.Packets, "segments", sealed.Segments)
+				}
+				return sealed, err
+			}
+		})
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"flashtap/events"
+	"flashtap/functions/evidence"
+	"flashtap/functions/internal/boot"
+	"flashtap/functions/lease"
+	"flashtap/functions/remove"
+)
+
+type sweep struct {
+	remover   remove.Remover
+	store     evidence.Store
+	schedules *scheduler.Client
+	queues    *sqs.Client
+	bus       *eventbridge.Client
+	settings  events.Settings
+}
+
+// trigger is what woke the sweep: nothing in particular (its own schedule), or an execution that ended.
+type trigger struct {
+	DetailType string `json:"detail-type"`
+	Detail     struct {
+		Status string `json:"status"`
+		Name   string `json:"name"`
+	} `json:"detail"`
+}
+
+// ended is the name of the execution that ended without tearing down by itself; "" otherwise.
+func (t trigger) ended() string {
+	if t.DetailType == "Step Functions Execution Status Change" && slices.Contains([]string{"FAILED", "TIMED_OUT", "ABORTED"}, t.Detail.Status) {
+		return t.Detail.Name
+	}
+	return ""
+}
+
+// report is what the sweep did.
+type report struct {
+	Orphans   []events.CaptureID `json:"orphans"`   // captures of which something was removed, or is still to go
+	Remaining int                `json:"remaining"` // things of theirs that are still there
+	Refused   []events.Resource  `json:"refused"`   // bear our tags but are not provably ours
+	Sealed    []events.CaptureID `json:"sealed"`
+	Admitted  int                `json:"admitted"` // waiting findings that got a place
+	Expired   int                `json:"expired"`  // waiting findings that waited too long
+}
+
+// run does its three duties, each even when another fails.
+func (s sweep) run(ctx context.Context, t trigger) (report, error) {
+	var r report
+	dead, err := s.orphans(ctx, t.ended(), &r)
+	errs := []error{err}
+	errs = append(errs, s.seal(ctx, dead, &r), s.admit(ctx, &r))
+	slog.Info("swept", "orphans", len(r.Orphans), "remaining", r.Remaining, "refused", len(r.Refused), "sealed", len(r.Sealed), "admitted", r.Admitted)
+	return r, errors.Join(errs...)
+}
+
+// orphans removes what belongs to captures that are over: a tagged thing whose capture has no guard schedule, or a
+// past one, or whose execution is known to have ended. It returns the captures whose execution ended.
+func (s sweep) orphans(ctx context.Context, execution string, r *report) (map[events.CaptureID]bool, error) {
+	items, err := s.remover.Inventory(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	leases, err := lease.All(ctx, s.schedules, s.settings.ScheduleGroup)
+	if err != nil {
+		return nil, err
+	}
+	dead := map[events.CaptureID]bool{}
+	if c := events.CaptureID(execution); c.Validate() == nil {
+		dead[c] = true
+	}
+	living := map[events.CaptureID]bool{}
+	for _, l := range leases {
+		if execution != "" && l.Execution == execution {
+			dead[l.Capture] = true
+		}
+		// The guard itself begins after the drain; until then the state machine may still be at it.
+		drain := time.Duration(s.settings.DrainSeconds) * time.Second
+		living[l.Capture] = !l.Over(time.Now().Add(-drain)) && !dead[l.Capture]
+	}
+	var orphans []events.CaptureID
+	for _, item := range items {
+		if !living[item.Capture] && !slices.Contains(orphans, item.Capture) && !onlyTerminated(items, item.Capture) {
+			orphans = append(orphans, item.Capture)
+		}
+	}
+	var errs []error
+	for _, c := range orphans {
+		cert, key, err := s.remover.Pass(ctx, c, events.BySweep, "")
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		r.Orphans = append(r.Orphans, c)
+		r.Remaining += len(cert.Remaining)
+		r.Refused = append(r.Refused, cert.Refused...)
+		if len(cert.Refused) > 0 {
+			errs = append(errs, s.publish(ctx, events.EventLeaking, map[string]any{"capture": c, "refused": cert.Refused, "certificate": key}))
+		}
+	}
+	return dead, errors.Join(errs...)
+}
+
+// onlyTerminated says that EC2 merely still shows terminated instances of the capture, which is nothing to remove.
+func onlyTerminated(items []remove.Item, c events.CaptureID) bool {
+	for _, item := range items {
+		if item.Capture == c && !item.Gone() {
+			return false
+		}
+	}
+	return true
+}
+
+// sealWithin is how far back the sweep looks for captures without a manifest.
+const sealWithin = 7 * 24 * time.Hour
+
+// seal closes captures that nobody closed: planned, over, and with nothing left of them.
+func (s sweep) seal(ctx context.Context, dead map[events.CaptureID]bool, r *report) error {
+	captures, err := s.store.Captures(ctx, time.Now().Add(-sealWithin))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range captures {
+		sealed, err := s.store.Exists(ctx, events.ManifestKey(c))
+		if err != nil || sealed {
+			errs = append(errs, err)
+			continue
+		}
+		plan, err := s.store.Plan(ctx, c)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // refused before it was planned: there is no evidence to seal
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if !plan.Go || !dead[c] && time.Now().Before(plan.GuardAt()) {
+			continue
+		}
+		items, err := s.remover.Inventory(ctx, c)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if slices.ContainsFunc(items, func(i remove.Item) bool { return !i.Gone() }) {
+			continue // the next sweep finds it empty
+		}
+		if _, err := s.store.Seal(ctx, c, boot.Tool("sweep"), &events.Failure{Error: "SealedBySweep", Cause: "its execution ended before it could seal"}); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		r.Sealed = append(r.Sealed, c)
+		errs = append(errs, s.publish(ctx, events.EventSealed, map[string]any{"capture": c, "by": events.BySweep}))
+	}
+	return errors.Join(errs...)
+}
+
+// publish tells the deployment's event bus.
+func (s sweep) publish(ctx context.Context, kind string, detail any) error {
+	text, err := json.Marshal(detail)
+	if err != nil {
+		return err
+	}
+	out, err := s.bus.PutEvents(ctx, &eventbridge.PutEventsInput{Entries: []types.PutEventsRequestEntry{{
+		Source: aws.String(events.RequestSource), DetailType: &kind, Detail: aws.String(string(text)), EventBusName: &s.settings.EventBus,
+	}}})
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", kind, err)
+	}
+	if out.FailedEntryCount > 0 {
+		return fmt.Errorf("publish %s: refused by the bus: %s", kind, aws.ToString(out.Entries[0].ErrorMessage))
+	}
+	return nil
+}
