@@ -84,6 +84,7 @@ type PlacedAt struct {
 	Subnet                string      `json:"subnet"`
 	VPC                   string      `json:"vpc"`
 	AvailabilityZone      string      `json:"availabilityZone"`
+	IPv6                  bool        `json:"ipv6"` // the collector gets an IPv6 address as well
 	SecurityGroupName     string      `json:"securityGroupName"`
 	S3PrefixList          string      `json:"s3PrefixList"` // egress 443 goes only there
 	S3Path                string      `json:"s3Path"`       // how S3 is reached: the endpoint's or NAT gateway's id

@@ -171,18 +171,22 @@ func (l launch) runInstance(ctx context.Context, plan events.Plan, c events.Cand
 		return nil, err
 	}
 	tags := events.ResourceTags(plan.Deployment, plan.Capture, plan.Deadline, attempt)
+	ni := types.InstanceNetworkInterfaceSpecification{
+		DeviceIndex: aws.Int32(0), SubnetId: &plan.Collector.Subnet, Groups: []string{group},
+		DeleteOnTermination: aws.Bool(true), AssociatePublicIpAddress: aws.Bool(false),
+		Description: aws.String("Flashtap collector of " + string(plan.Capture)),
+	}
+	if plan.Collector.IPv6 {
+		ni.Ipv6AddressCount = aws.Int32(1)
+	}
 	out, err := l.ec2.RunInstances(ctx, &ec2.RunInstancesInput{
 		MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
-		ClientToken:    aws.String(events.ClientToken(plan.Capture, attempt, "instance")),
-		LaunchTemplate: &types.LaunchTemplateSpecification{LaunchTemplateId: &plan.Collector.LaunchTemplateID, Version: &plan.Collector.LaunchTemplateVersion},
-		ImageId:        &c.Image,
-		InstanceType:   types.InstanceType(c.InstanceType),
-		UserData:       aws.String(base64.StdEncoding.EncodeToString(script)),
-		NetworkInterfaces: []types.InstanceNetworkInterfaceSpecification{{
-			DeviceIndex: aws.Int32(0), SubnetId: &plan.Collector.Subnet, Groups: []string{group},
-			DeleteOnTermination: aws.Bool(true), AssociatePublicIpAddress: aws.Bool(false),
-			Description: aws.String("Flashtap collector of " + string(plan.Capture)),
-		}},
+		ClientToken:       aws.String(events.ClientToken(plan.Capture, attempt, "instance")),
+		LaunchTemplate:    &types.LaunchTemplateSpecification{LaunchTemplateId: &plan.Collector.LaunchTemplateID, Version: &plan.Collector.LaunchTemplateVersion},
+		ImageId:           &c.Image,
+		InstanceType:      types.InstanceType(c.InstanceType),
+		UserData:          aws.String(base64.StdEncoding.EncodeToString(script)),
+		NetworkInterfaces: []types.InstanceNetworkInterfaceSpecification{ni},
 		TagSpecifications: []types.TagSpecification{
 			describe.TagSpecification(types.ResourceTypeInstance, tags),
 			describe.TagSpecification(types.ResourceTypeVolume, tags),

@@ -58,6 +58,7 @@ func place(f Facts) (events.PlacedAt, events.Verdict) {
 			continue
 		}
 		p.Subnet, p.S3Path = id, path
+		p.IPv6 = len(f.Interface.Ipv6Addresses) > 0 && len(s.Ipv6CidrBlockAssociationSet) > 0
 		v.Result, v.Reason, v.Evidence = events.Pass, fmt.Sprintf("collector in %s; S3 %s", id, reason), []string{id, path}
 		return p, v
 	}
