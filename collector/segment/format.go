@@ -145,3 +145,8 @@ func ParseName(path string) (seq int, sha256 string, ok bool) {
 	}
 	return seq, sha256, true
 }
+
+// FrameBytes is how many bytes of frames a segment of that size holds, without pcap headers.
+func FrameBytes(fileBytes int64, packets uint64) uint64 {
+	return uint64(fileBytes-fileHeaderLen) - packets*recHeaderLen
+}

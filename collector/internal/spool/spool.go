@@ -1,0 +1,384 @@
+// Package spool keeps on disk what a collector has captured until the store has confirmed it.
+//
+//	journal.jsonl                      what has become true, one line each; a restart reads it
+//	segments/.000002.pcap.open         being written
+//	segments/000001-<sha256>.pcap      sealed, not yet confirmed
+//	checkpoints/000001-<sha256>.json   not yet confirmed
+//	manifest.json                      not yet confirmed
+//	damaged/                           what a restart found and could not read
+package spool
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"flashtap/collector/segment"
+	"flashtap/events"
+)
+
+// Spool is the directory of one collector of one capture. Its methods may be called from any goroutine.
+type Spool struct {
+	dir     string
+	capture events.CaptureID
+	userID  string
+	limit   int64
+	lock    *os.File
+
+	mu          sync.Mutex
+	journal     *journal
+	begun       time.Time
+	resumed     *Resumed
+	segments    []events.Segment
+	index       map[string]int    // of segments, by key
+	waiting     map[string]Object // not confirmed, by key
+	totals      Totals
+	checkpoints int
+	lastDigest  string // of the last checkpoint
+	remarks     []string
+	stop        string
+	manifest    string // digest of the closing manifest, once there is one
+}
+
+// Totals is the part of a tally that the spool knows.
+type Totals struct{ sealed, sealedBytes, uploaded, uploadedBytes uint64 }
+
+// Fill puts the totals into a tally. The rest of the tally has to be newer than they are, lest more frames are sealed
+// than were written.
+func (t Totals) Fill(tally events.Tally) events.Tally {
+	tally.Sealed, tally.SealedBytes = t.sealed, t.sealedBytes
+	tally.Uploaded, tally.UploadedBytes = t.uploaded, t.uploadedBytes
+	return tally
+}
+
+// Object is one thing that the store is to hold.
+type Object struct {
+	Kind        Kind
+	Seq         int // of a segment or checkpoint
+	Key         string
+	ContentType string
+	SHA256      string // hexadecimal
+	Bytes       int64
+	Path        string // where it lies in the spool
+	Data        []byte // its bytes, when they are few; nil: read the file at Path
+
+	// Tried says that a process before this one may have sent it already.
+	Tried bool
+}
+
+// Kind says what an object is.
+type Kind string
+
+// The kinds of objects. The keys of segments and checkpoints carry their digests; the manifest's does not.
+const (
+	Segment    Kind = "segment"
+	Checkpoint Kind = "checkpoint"
+	Manifest   Kind = "manifest"
+)
+
+const (
+	segmentsDir    = "segments"
+	checkpointsDir = "checkpoints"
+	damagedDir     = "damaged"
+	journalFile    = "journal.jsonl"
+	manifestFile   = "manifest.json"
+	lockFile       = "lock"
+
+	pcapType = "application/vnd.tcpdump.pcap" // IANA media types
+	jsonType = "application/json"
+)
+
+// Open opens the spool of a collector in dir, and makes it when there is none. What a crash has left behind is
+// brought in order first; Resumed says what that was. limit is how many bytes of segments may wait for the store.
+func Open(dir string, capture events.CaptureID, userID string, limit int64) (*Spool, error) {
+	s := &Spool{dir: dir, capture: capture, userID: userID, limit: limit, index: map[string]int{}, waiting: map[string]Object{}}
+	for _, d := range []string{dir, s.SegmentDir(), filepath.Join(dir, checkpointsDir)} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, fmt.Errorf("open spool %s: %w", dir, err)
+		}
+	}
+	lock, err := lockDir(filepath.Join(dir, lockFile))
+	if err != nil {
+		return nil, fmt.Errorf("open spool %s: %w", dir, err)
+	}
+	s.lock = lock
+	if err := s.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open spool %s: %w", dir, err), s.Close())
+	}
+	return s, nil
+}
+
+// lockDir keeps a second collector from writing into the same spool. The lock ends with the process.
+func lockDir(path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another collector works with it: %w", err), file.Close())
+	}
+	return file, nil
+}
+
+// Close releases the spool. What it holds stays for a restart.
+func (s *Spool) Close() error {
+	var errs []error
+	if s.journal != nil {
+		errs = append(errs, s.journal.close())
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+// SegmentDir is where a segment.Writer puts its files.
+func (s *Spool) SegmentDir() string { return filepath.Join(s.dir, segmentsDir) }
+
+// Begun is when the first process opened this spool.
+func (s *Spool) Begun() time.Time { return s.begun }
+
+// NextSegment is the number of the first segment that is not taken yet.
+func (s *Spool) NextSegment() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := 1
+	for _, seg := range s.segments {
+		next = max(next, seg.Seq+1)
+	}
+	return next
+}
+
+// Add takes in a sealed segment. The object counts as held also when the journal refuses the entry: a restart finds
+// the file without it.
+func (s *Spool) Add(f segment.File) (Object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seg := events.Segment{
+		Seq: f.Seq, Key: events.SegmentKey(s.capture, s.userID, f.Seq, f.SHA256), SHA256: f.SHA256,
+		Bytes: f.Bytes, Packets: f.Packets, Truncated: f.Truncated, First: f.First, Last: f.Last, Recovered: f.Recovered,
+	}
+	s.hold(seg, false)
+	if err := s.record(entry{Sealed: &seg}); err != nil {
+		return s.waiting[seg.Key], fmt.Errorf("note that segment %d is sealed: %w", seg.Seq, err)
+	}
+	return s.waiting[seg.Key], nil
+}
+
+// hold remembers a sealed segment that the store has not confirmed.
+func (s *Spool) hold(seg events.Segment, tried bool) {
+	s.index[seg.Key] = len(s.segments)
+	s.segments = append(s.segments, seg)
+	s.totals.sealed += seg.Packets
+	s.totals.sealedBytes += uint64(seg.Bytes)
+	s.waiting[seg.Key] = Object{
+		Kind: Segment, Seq: seg.Seq, Key: seg.Key, ContentType: pcapType, SHA256: seg.SHA256, Bytes: seg.Bytes,
+		Path: filepath.Join(s.SegmentDir(), segment.SealedName(seg.Seq, seg.SHA256)), Tried: tried,
+	}
+}
+
+// Confirm notes that the store holds an object, and then removes it from the disk.
+func (s *Spool) Confirm(o Object) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.waiting[o.Key]; !ok {
+		return fmt.Errorf("confirm %s: the spool does not hold it", o.Key)
+	}
+	s.confirm(o)
+	// The file goes even when the journal does not take the entry: on a full disk, that makes room for both.
+	err := s.record(entry{Confirmed: o.Key})
+	if gone := os.Remove(o.Path); !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
+	}
+	if err != nil {
+		return fmt.Errorf("confirm %s: %w", o.Key, err)
+	}
+	return nil
+}
+
+func (s *Spool) confirm(o Object) {
+	delete(s.waiting, o.Key)
+	if i, ok := s.index[o.Key]; ok {
+		s.segments[i].Confirmed = true
+		s.totals.uploaded += s.segments[i].Packets
+		s.totals.uploadedBytes += uint64(s.segments[i].Bytes)
+	}
+}
+
+// Waiting is every object that the store has not confirmed: segments by number, then checkpoints by number, then the
+// manifest.
+func (s *Spool) Waiting() []Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inOrder()
+}
+
+func (s *Spool) inOrder() []Object {
+	rank := map[Kind]int{Segment: 0, Checkpoint: 1, Manifest: 2}
+	var all []Object
+	for _, o := range s.waiting {
+		all = append(all, o)
+	}
+	slices.SortFunc(all, func(a, b Object) int {
+		if a.Kind != b.Kind {
+			return rank[a.Kind] - rank[b.Kind]
+		}
+		return a.Seq - b.Seq
+	})
+	return all
+}
+
+// Room is how many more bytes of segments the spool may take, less those that the writer has not sealed yet.
+func (s *Spool) Room() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limit - int64(s.totals.sealedBytes-s.totals.uploadedBytes)
+}
+
+// Segments is everything that was sealed, by number.
+func (s *Spool) Segments() []events.Segment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sorted := slices.Clone(s.segments)
+	slices.SortFunc(sorted, func(a, b events.Segment) int { return a.Seq - b.Seq })
+	return sorted
+}
+
+// Totals is what is sealed and what is uploaded at this moment.
+func (s *Spool) Totals() Totals {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.totals
+}
+
+// Checkpoint makes the next checkpoint. It is to be shipped also when an error says that the disk did not take it.
+func (s *Spool) Checkpoint(state string, tally events.Tally, note string) (Object, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pending := 0
+	for _, seg := range s.segments {
+		if !seg.Confirmed {
+			pending++
+		}
+	}
+	c := events.Checkpoint{
+		Version: events.RecordVersion, Capture: s.capture, UserID: s.userID, Seq: s.checkpoints + 1, At: now(),
+		State: state, Tally: tally, Segments: len(s.segments), Pending: pending, Previous: s.lastDigest, Note: note,
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		return Object{}, fmt.Errorf("make checkpoint %d: %w", c.Seq, err)
+	}
+	digest := digestOf(data)
+	o := s.checkpointObject(c.Seq, digest, data)
+	s.checkpoints, s.lastDigest = c.Seq, digest
+	s.waiting[o.Key] = o
+	err = errors.Join(
+		writeFile(o.Path, data),
+		s.record(entry{Checkpoint: &checkpointRecord{Seq: c.Seq, SHA256: digest, Tally: tally}}))
+	if err != nil {
+		return o, fmt.Errorf("keep checkpoint %d: %w", c.Seq, err)
+	}
+	return o, nil
+}
+
+func (s *Spool) checkpointObject(seq int, digest string, data []byte) Object {
+	key := events.CheckpointKey(s.capture, s.userID, seq, digest)
+	return Object{
+		Kind: Checkpoint, Seq: seq, Key: key, ContentType: jsonType, SHA256: digest, Bytes: int64(len(data)),
+		Path: filepath.Join(s.dir, checkpointsDir, filepath.Base(key)), Data: data,
+	}
+}
+
+// Conclude says the last word: it completes the manifest with what the spool knows and keeps it. It is to be shipped
+// also when an error says that the disk did not take it.
+func (s *Spool) Conclude(m events.CollectorManifest) (Object, error) {
+	segments := s.Segments()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m.Version, m.Capture, m.UserID = events.RecordVersion, s.capture, s.userID
+	m.Started, m.Ended = s.begun, now()
+	m.Segments = append([]events.Segment{}, segments...) // an empty list, not null
+	m.Checkpoints, m.LastCheckpoint = s.checkpoints, s.lastDigest
+	data, err := json.MarshalIndent(m, "", " ")
+	if err != nil {
+		return Object{}, fmt.Errorf("make manifest: %w", err)
+	}
+	s.manifest = digestOf(data)
+	o := s.manifestObject(s.manifest, data)
+	s.waiting[o.Key] = o
+	if err := errors.Join(writeFile(o.Path, data), s.record(entry{Manifest: s.manifest})); err != nil {
+		return o, fmt.Errorf("keep manifest: %w", err)
+	}
+	return o, nil
+}
+
+func (s *Spool) manifestObject(digest string, data []byte) Object {
+	return Object{
+		Kind: Manifest, Key: events.CollectorManifestKey(s.capture, s.userID), ContentType: jsonType, SHA256: digest,
+		Bytes: int64(len(data)), Path: filepath.Join(s.dir, manifestFile), Data: data,
+	}
+}
+
+// Concluded is the digest of the closing manifest, or empty when there is none yet.
+func (s *Spool) Concluded() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.manifest
+}
+
+// Stop notes why capturing ended, so that a restart does not begin again.
+func (s *Spool) Stop(reason string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stop = reason
+	return s.record(entry{Stop: reason})
+}
+
+// Remark notes something that whoever reads the evidence must know. Remarks outlive a crash.
+func (s *Spool) Remark(text string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remarks = append(s.remarks, text)
+	return s.record(entry{Remark: text})
+}
+
+// Remarks is everything noted so far.
+func (s *Spool) Remarks() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.remarks)
+}
+
+func (s *Spool) record(e entry) error {
+	e.At = now()
+	return s.journal.add(e)
+}
+
+// now is the time as records carry it.
+func now() time.Time { return time.Now().UTC() }
+
+func digestOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// writeFile writes a whole file or none.
+func writeFile(path string, data []byte) error {
+	temporary := path + ".new"
+	file, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	return os.Rename(temporary, path)
+}
