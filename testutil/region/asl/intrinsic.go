@@ -1,8 +1,10 @@
 package asl
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // call is an intrinsic function with its arguments, parsed
@@ -30,8 +32,11 @@ func parseCall(source string) (*call, error) {
 	s := &scanner{text: source}
 	calls := 0
 	c, err := parseFunction(s, &calls)
-	if err == nil && !s.end() {
+	switch {
+	case err == nil && !s.end():
 		err = fmt.Errorf("%q after the function", s.rest())
+	case err == nil && !utf8.ValidString(source):
+		err = errors.New("not UTF-8")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("intrinsic function %q: %w", source, err)

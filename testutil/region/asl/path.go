@@ -47,6 +47,9 @@ const maxUnion = 100
 
 // parsePath reads a whole string as a path.
 func parsePath(source string) (*path, error) {
+	if !utf8.ValidString(source) {
+		return nil, fmt.Errorf("path %q is not UTF-8", source)
+	}
 	p := &path{source: source, definite: true}
 	rest, ok := strings.CutPrefix(source, "$")
 	if !ok {
@@ -145,8 +148,6 @@ func parseDotName(s *scanner, st *step) error {
 		return fmt.Errorf("name %q needs brackets and quotes", st.name)
 	case s.skip("("):
 		return fmt.Errorf("function %s() is not supported", st.name)
-	case !utf8.ValidString(st.name):
-		return fmt.Errorf("name %q is not UTF-8", st.name)
 	}
 	return nil
 }
