@@ -1,6 +1,7 @@
 package events
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -40,6 +41,8 @@ type Settings struct {
 	MaxInterfaces         int               `env:"FLASHTAP_MAX_INTERFACES"`   // captures started for one finding
 	DurationSeconds       int               `env:"FLASHTAP_DURATION_SECONDS"` // when the request says nothing
 	MaxBytes              int64             `env:"FLASHTAP_MAX_BYTES"`        // when the request says nothing
+	PacketLength          int32             `env:"FLASHTAP_PACKET_LENGTH"`    // when the request says nothing; 0: whole packets
+	Filter                *Filter           `env:"FLASHTAP_FILTER"`           // as JSON, when the request has none; none: everything
 	DrainSeconds          int               `env:"FLASHTAP_DRAIN_SECONDS"`
 	SegmentBytes          int64             `env:"FLASHTAP_SEGMENT_BYTES"`
 	SegmentSeconds        int               `env:"FLASHTAP_SEGMENT_SECONDS"`
@@ -129,9 +132,9 @@ func setField(field reflect.Value, text string) error {
 			return errors.New("want true or false")
 		}
 		field.SetBool(b)
-	case reflect.Int, reflect.Int64:
+	case reflect.Int, reflect.Int32, reflect.Int64:
 		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < 0 {
+		if err != nil || n < 0 || field.OverflowInt(n) {
 			return errors.New("want a whole number of 0 or more")
 		}
 		field.SetInt(n)
@@ -147,6 +150,12 @@ func setField(field reflect.Value, text string) error {
 			m[key] = value
 		}
 		field.Set(reflect.ValueOf(m))
+	case reflect.Pointer:
+		value := reflect.New(field.Type().Elem())
+		if err := json.Unmarshal([]byte(text), value.Interface()); err != nil {
+			return fmt.Errorf("want JSON: %w", err)
+		}
+		field.Set(value)
 	default:
 		return fmt.Errorf("a setting of kind %s has no text form", field.Kind())
 	}
@@ -164,6 +173,15 @@ func fieldText(field reflect.Value) string {
 		}
 		sort.Strings(pairs)
 		return strings.Join(pairs, ",")
+	case *Filter:
+		if v == nil {
+			return ""
+		}
+		text, err := json.Marshal(v)
+		if err != nil {
+			return "" // a Filter holds only what JSON has words for
+		}
+		return string(text)
 	default:
 		if field.IsZero() && field.Kind() == reflect.String {
 			return ""
@@ -180,6 +198,12 @@ func (s Settings) Options(o Options) Options {
 	o.DurationSeconds = min(o.DurationSeconds, int(MaxDuration/time.Second))
 	if o.MaxBytes == 0 {
 		o.MaxBytes = s.MaxBytes
+	}
+	if o.PacketLength == 0 {
+		o.PacketLength = s.PacketLength
+	}
+	if o.Filter == nil {
+		o.Filter = s.Filter
 	}
 	if o.Filter == nil {
 		everything := EverythingFilter()
