@@ -1,0 +1,243 @@
+package deployment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"flashtap/events"
+	"flashtap/testutil/packets"
+	"flashtap/testutil/region"
+	"flashtap/testutil/region/dataplane"
+	"flashtap/testutil/region/ec2"
+)
+
+// SceneConfig says what happens in a local region: who the suspect is and what it sends.
+type SceneConfig struct {
+	Dir      string // everything of the region lies here
+	Programs Programs
+	Event    []byte          // the finding as received, or a request
+	Frames   []packets.Frame // the suspect's traffic, whoever it was recorded from
+	Suspect  netip.Addr      // the suspect in that recording; zero: the private address that talks most
+	Replay   time.Duration   // how long the replay takes at most; zero: as fast as the plane lets it
+	PPS      int             // packets a second at most; zero: the plane's default
+	Loop     bool            // replay again and again
+	Type     string          // of the suspect instance; zero: the finding's, or m5.large when that can't be mirrored
+
+	OuterIPv6 bool
+	Change    func(*events.Settings)
+	EC2       ec2.Config
+	Log       io.Writer // what functions and collectors write; nil discards it
+	// ScheduleSpeed divides the intervals of rate schedules.
+	ScheduleSpeed float64
+	// Traffic replaces the replay as the source of the suspect's packets.
+	Traffic dataplane.Source
+}
+
+// Scene is a local region with Flashtap, a suspect and its traffic.
+type Scene struct {
+	*Deployment
+	Guest    *Guest
+	Finding  events.Finding
+	Refusal  error // why the event means no capture; nil when it does
+	Instance string
+	ENI      string
+	Type     string // of the suspect instance
+	Plane    *dataplane.Plane
+	Event    []byte
+}
+
+// The network of a scene. Its addresses lie in 127.0.0.0/8, so that every one of them can be bound on this machine
+// without privilege.
+const (
+	vpcCIDR    = "127.16.0.0/16"
+	subnetCIDR = "127.16.1.0/24"
+	suspectIP  = "127.16.1.10"
+)
+
+// defaultType replaces a suspect's instance type that AWS can't mirror: sample findings say m3.xlarge.
+const defaultType = "m5.large"
+
+// Set builds the scene. Close must be called.
+func Set(ctx context.Context, c SceneConfig) (*Scene, error) {
+	s := &Scene{Guest: &Guest{}, Event: c.Event, Type: c.Type}
+	finding, err := events.ParseFinding(c.Event)
+	s.Finding, s.Refusal = finding, err
+	account, name := finding.Account, finding.Region
+	if account == "" {
+		account = "123456789012"
+	}
+	if name == "" {
+		name = "us-east-1"
+	}
+	handler := slog.NewTextHandler(io.Discard, nil)
+	if c.Log != nil {
+		handler = slog.NewTextHandler(c.Log, nil)
+	}
+	r, err := region.Start(region.Config{
+		Account: account, Name: name, Dir: c.Dir, Guest: s.Guest, EC2: c.EC2, OuterIPv6: c.OuterIPv6,
+		ScheduleSpeed: c.ScheduleSpeed, Log: slog.New(handler),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Deployment, err = Deploy(ctx, r, Options{Account: account, Region: name, Programs: c.Programs, Change: c.Change, Log: c.Log})
+	if err == nil {
+		err = s.place(c)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return s, nil
+}
+
+// place puts the suspect into the region, as the finding describes it, and connects its traffic.
+func (s *Scene) place(c SceneConfig) error {
+	r := s.Region
+	vpc := ec2.VPC{CIDR: vpcCIDR}
+	subnet := ec2.Subnet{CIDR: subnetCIDR}
+	if c.OuterIPv6 {
+		vpc.IPv6CIDR, subnet.IPv6CIDR, subnet.IPv6Addresses = "::/120", "::/120", []string{"::1"}
+	}
+	subnet.VPC = r.EC2.AddVPC(vpc)
+	subnetID := r.EC2.AddSubnet(subnet)
+	r.AddS3Endpoint(subnet.VPC, "")
+
+	suspect := events.Suspect{InstanceID: "i-0123456789abcdef0"}
+	if len(s.Finding.Suspects) > 0 {
+		suspect = s.Finding.Suspects[0]
+	}
+	if s.Instance = suspect.InstanceID; s.Instance == "" {
+		s.Instance = "i-0123456789abcdef0"
+	}
+	s.ENI = suspect.NetworkInterfaceID
+	if s.ENI == "" && len(suspect.Interfaces) > 0 {
+		s.ENI = suspect.Interfaces[0]
+	}
+	if s.ENI == "" {
+		s.ENI = "eni-0123456789abcdef0"
+	}
+	if s.Type == "" {
+		s.Type = defaultType
+	}
+	seed := ec2.InterfaceSeed{ID: s.ENI, Subnet: subnetID, Address: suspectIP}
+	address := netip.MustParseAddr(suspectIP)
+	if c.OuterIPv6 {
+		seed.IPv6 = []string{"::1"}
+		address = netip.IPv6Loopback()
+	}
+	r.EC2.AddInstance(ec2.InstanceSeed{ID: s.Instance, Type: s.Type, Interfaces: []ec2.InterfaceSeed{seed}})
+
+	traffic := c.Traffic
+	if traffic == nil {
+		replay, err := replay(c)
+		if err != nil {
+			return err
+		}
+		traffic = replay
+	}
+	plane, err := r.AddTraffic(s.ENI, dataplane.Config{
+		Interface: s.ENI, Address: address, Traffic: traffic, Start: dataplane.WithSession, PacketsPerSecond: c.PPS, Record: true,
+	})
+	s.Plane = plane
+	return err
+}
+
+func replay(c SceneConfig) (*dataplane.Replay, error) {
+	suspect := c.Suspect
+	if !suspect.IsValid() {
+		suspect = Talker(c.Frames)
+	}
+	if !suspect.IsValid() {
+		return nil, errors.New("the recording has no IP packets, so no suspect")
+	}
+	config := dataplane.ReplayConfig{Frames: c.Frames, Suspect: dataplane.Suspect{Addresses: []netip.Addr{suspect}}, Loop: c.Loop, MaxGap: time.Millisecond}
+	if c.Replay > 0 && len(c.Frames) > 0 {
+		config.MaxGap = c.Replay / time.Duration(len(c.Frames))
+	}
+	return dataplane.NewReplay(config)
+}
+
+// Publish puts the scene's event on the bus, and says which rules matched.
+func (s *Scene) Publish() ([]string, error) { return s.Region.Publish(s.Event) }
+
+// Captures are the captures that the bucket holds anything of, oldest first.
+func (s *Scene) Captures() ([]events.CaptureID, error) {
+	entries, err := os.ReadDir(s.Path(strings.TrimSuffix(events.CapturesPrefix(), "/")))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []events.CaptureID
+	for _, e := range entries {
+		if c := events.CaptureID(e.Name()); c.Validate() == nil {
+			list = append(list, c)
+		}
+	}
+	return list, nil
+}
+
+// Path is where the object of a key lies as a plain file.
+func (s *Scene) Path(key string) string {
+	return filepath.Join(s.Region.S3.BucketDir(bucket), filepath.FromSlash(key))
+}
+
+// Segments are the pcap files of a capture, in order.
+func (s *Scene) Segments(c events.CaptureID) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(s.Path(events.CollectorsPrefix(c)), "*", "segments", "*.pcap"))
+	slices.Sort(files)
+	return files, err
+}
+
+// Frames reads back every frame of a capture's segments, in order.
+func (s *Scene) Frames(c events.CaptureID) ([]packets.Frame, error) {
+	files, err := s.Segments(c)
+	if err != nil {
+		return nil, err
+	}
+	var all []packets.Frame
+	for _, f := range files {
+		frames, err := packets.ReadFile(f)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, frames...)
+	}
+	return all, nil
+}
+
+// Left names everything that captures have made and nobody has removed: AWS resources, schedules of the group, and
+// processes of instances.
+func (s *Scene) Left() ([]string, error) {
+	var left []string
+	for _, x := range s.Region.EC2.Left() {
+		left = append(left, x.Type+" "+x.ID)
+	}
+	out, err := s.Region.Schedules.Handle("ListSchedules", map[string]any{"GroupName": group})
+	if err != nil {
+		return nil, err
+	}
+	list, _ := out["Schedules"].([]any)
+	for _, x := range list {
+		if m, ok := x.(map[string]any); ok {
+			left = append(left, fmt.Sprint("schedule ", m["Name"]))
+		}
+	}
+	for _, id := range s.Guest.Instances() {
+		left = append(left, "process of "+id)
+	}
+	return left, nil
+}
+
+// Close ends the region.
+func (s *Scene) Close() error { return s.Region.Close() }

@@ -1,0 +1,154 @@
+// Package region is AWS on one machine: one HTTP endpoint that unmodified SDK clients and the aws command talk to, with
+// real S3, real Lambda binaries, real packets, and an EC2 that can say no.
+//
+// It is for tests and the demo; it knows nothing of what is deployed into it.
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"flashtap/testutil/region/ec2"
+	"flashtap/testutil/region/lambda"
+	"flashtap/testutil/region/queue"
+	"flashtap/testutil/region/schedule"
+	"flashtap/testutil/s3"
+)
+
+// Config says which Region this is and where it keeps its things.
+type Config struct {
+	Account string // default 123456789012
+	Name    string // default us-east-1
+	Dir     string // holds the S3 server's objects, the instances' disks and the logs; made when it is not there
+
+	// Guest is what runs in an instance: its operating system, as far as one machine can play it. Nil: instances run
+	// and do nothing.
+	Guest Guest
+	// EC2 sets the timing and faults of EC2; account, Region and hooks are filled in.
+	EC2 ec2.Config
+	// OuterIPv6 sends mirrored copies between the interfaces' IPv6 addresses.
+	OuterIPv6 bool
+	// ScheduleSpeed divides the intervals of rate schedules; default 1.
+	ScheduleSpeed float64
+	// LambdaRetryDelays are the waits before the second and third attempt of an asynchronous invocation.
+	LambdaRetryDelays []time.Duration
+	Log               *slog.Logger // default: discards
+}
+
+// Region is a running local Region.
+type Region struct {
+	EC2       *ec2.Service
+	Lambda    *lambda.Service
+	Queues    *queue.Service
+	Schedules *schedule.Service
+	S3        *s3.Server
+
+	cfg      Config
+	log      *slog.Logger
+	ctx      context.Context
+	stop     context.CancelFunc
+	work     sync.WaitGroup
+	listener net.Listener
+	server   *http.Server
+
+	bus      bus
+	machines machines
+	traffic  traffic
+	guests   guests
+	record   record
+}
+
+// Start brings a Region up. Close must be called, or processes stay behind.
+func Start(cfg Config) (*Region, error) {
+	if cfg.Account == "" {
+		cfg.Account = "123456789012"
+	}
+	if cfg.Name == "" {
+		cfg.Name = "us-east-1"
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	r := &Region{cfg: cfg, log: cfg.Log}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	for _, sub := range []string{"s3", "instances", "logs"} {
+		if err := os.MkdirAll(filepath.Join(cfg.Dir, sub), 0o755); err != nil {
+			return nil, fmt.Errorf("start region: %w", err)
+		}
+	}
+	var err error
+	if r.S3, err = s3.StartWith(s3.Config{Dir: filepath.Join(cfg.Dir, "s3"), Region: cfg.Name}); err != nil {
+		return nil, fmt.Errorf("start region: %w", err)
+	}
+	if r.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		r.S3.Stop()
+		return nil, fmt.Errorf("start region: %w", err)
+	}
+	key, secret := r.S3.Credentials()
+	r.Lambda = lambda.New(lambda.Config{Region: cfg.Name, AccountID: cfg.Account, AccessKeyID: key, SecretAccessKey: secret, RetryDelays: cfg.LambdaRetryDelays})
+	r.Queues = queue.New(queue.Config{Region: cfg.Name, Account: cfg.Account, Endpoint: r.Endpoint()})
+	r.Schedules = schedule.New(schedule.Config{Region: cfg.Name, Account: cfg.Account, Speed: cfg.ScheduleSpeed, Invoke: r.fire})
+	r.bus.region, r.machines.region, r.traffic.region, r.guests.region = r, r, r, r
+	r.EC2 = ec2.New(r.ec2Config())
+	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
+	r.work.Go(func() {
+		if err := r.server.Serve(r.listener); !errors.Is(err, http.ErrServerClosed) {
+			r.log.Error("edge ended", "err", err)
+		}
+	})
+	return r, nil
+}
+
+func (r *Region) ec2Config() ec2.Config {
+	cfg := r.cfg.EC2
+	cfg.Account, cfg.Region = r.cfg.Account, r.cfg.Name
+	cfg.Hooks = ec2.Hooks{
+		Boot: r.guests.boot, Stop: r.guests.shutDown, Tagged: r.guests.tagged, Mirrors: r.traffic.mirrors,
+		Event: func(source, kind string, detail any) { r.bus.publish(source, kind, detail) },
+	}
+	return cfg
+}
+
+// Endpoint is the URL that every client is given as its endpoint.
+func (r *Region) Endpoint() string { return "http://" + r.listener.Addr().String() }
+
+// Dir is where the Region keeps its things.
+func (r *Region) Dir() string { return r.cfg.Dir }
+
+// Environ are the variables that point an SDK client or the aws command at this Region. principal names the caller in
+// Calls.
+func (r *Region) Environ(principal string) map[string]string {
+	key, secret := r.S3.Credentials()
+	return map[string]string{
+		"AWS_ENDPOINT_URL": r.Endpoint(), "AWS_REGION": r.cfg.Name, "AWS_DEFAULT_REGION": r.cfg.Name,
+		"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SDK_UA_APP_ID": principal,
+		"AWS_EC2_METADATA_DISABLED": "true",
+	}
+}
+
+// Close ends executions, instances, functions and servers, in that order, and waits for them. Objects stay on disk.
+func (r *Region) Close() error {
+	r.machines.stopAll()
+	r.stop()
+	r.Schedules.Close()
+	r.Queues.Close()
+	r.guests.killAll()
+	err := r.Lambda.Close()
+	r.EC2.Close()
+	closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err = errors.Join(err, r.server.Shutdown(closing))
+	r.traffic.wait()
+	r.work.Wait()
+	r.S3.Stop()
+	return err
+}
