@@ -116,7 +116,7 @@ func parseGuardDuty(detail []byte) (Finding, error) {
 		Account: g.AccountID, Region: g.Region, UpdatedAt: g.UpdatedAt,
 		Sample: g.Service.AdditionalInfo.sample(), Archived: g.Service.Archived, Count: g.Service.Count,
 	}
-	if g.Resource.InstanceDetails != nil && IsInstanceID(g.Resource.InstanceDetails.InstanceID) {
+	if g.Resource.InstanceDetails != nil && IsInstanceID(g.Resource.InstanceDetails.InstanceID) && !notAboutTheInstance[g.Resource.ResourceType] {
 		f.Suspects = append(f.Suspects, g.suspect(&f))
 	}
 	f.addSequence(g.Service.Detection.Sequence)
@@ -125,6 +125,10 @@ func parseGuardDuty(detail []byte) (Finding, error) {
 	}
 	return f, nil
 }
+
+// notAboutTheInstance are the resources whose findings may name an instance in passing: calls of the AWS API were made
+// with its credentials, and nothing of them need have crossed its interface.
+var notAboutTheInstance = map[string]bool{"AccessKey": true, "S3Bucket": true}
 
 // suspect reads the instance and the interface that the finding's action is about, and adds the peers to f.
 func (g guardDutyFinding) suspect(f *Finding) Suspect {
@@ -225,6 +229,9 @@ func (g guardDutyFinding) noSuspect(f Finding) *Refusal {
 			"%s is about containers and names no instance", name)
 	case kind == "Lambda":
 		return refuse(NotOnANetwork, "Lambda's interfaces can't be mirrored; capture a peer of the function", "%s is about a Lambda function", name)
+	case notAboutTheInstance[kind] && g.Resource.InstanceDetails != nil:
+		return refuse(NotOnANetwork, "start a capture of "+orElse(g.Resource.InstanceDetails.InstanceID, "the instance")+" by hand if the instance itself is suspect",
+			"%s is about calls of the AWS API (%s)", name, kind)
 	case kind == "":
 		return refuse(NotOnANetwork, "nothing to do: there is no interface to mirror", "%s names no resource", name)
 	default:
