@@ -225,6 +225,9 @@ func (f *Finding) tidy() {
 		if !IsNetworkInterfaceID(s.NetworkInterfaceID) {
 			s.NetworkInterfaceID = ""
 		}
+		if !IsInstanceID(s.InstanceID) {
+			s.InstanceID = ""
+		}
 	}
 }
 

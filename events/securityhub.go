@@ -51,6 +51,10 @@ const (
 	fieldInterface     = "aws/guardduty/service/action/networkConnectionAction/localNetworkInterface"
 )
 
+// asffSeverity turns a label into GuardDuty's scale, at the lower end of the band of the same name, for products that
+// leave the number out.
+var asffSeverity = map[string]float64{"INFORMATIONAL": 1, "LOW": 1, "MEDIUM": 4, "HIGH": 7, "CRITICAL": 9}
+
 // parseSecurityHub reads the findings of a custom action or an import; several findings give one with all suspects.
 func parseSecurityHub(detail []byte) (Finding, error) {
 	var d struct {
@@ -64,20 +68,27 @@ func parseSecurityHub(detail []byte) (Finding, error) {
 		d.Findings = []json.RawMessage{detail} // a bare finding
 	}
 	var f Finding
+	var unread error
+	read := 0
 	for i, raw := range d.Findings {
 		var a asffFinding
-		if err := lenient(raw, &a); err != nil {
-			return f, refuse(Malformed, "send the event as EventBridge delivers it", "Security Hub finding %d: %v", i+1, err)
+		if err := lenient(raw, &a); err != nil { // it must not cost us the others
+			unread = refuse(Malformed, "send the event as EventBridge delivers it", "Security Hub finding %d: %v", i+1, err)
+			continue
 		}
 		one := a.finding()
-		if i == 0 {
+		if read++; read == 1 {
 			f = one
 			continue
 		}
 		f.Severity = max(f.Severity, one.Severity)
 		f.Sample = f.Sample && one.Sample
+		f.Archived = f.Archived && one.Archived
 		f.Suspects = append(f.Suspects, one.Suspects...)
 		f.Remotes = append(f.Remotes, one.Remotes...)
+	}
+	if read == 0 {
+		return f, unread
 	}
 	if len(f.Suspects) == 0 {
 		return f, refuse(NotOnANetwork, "choose a finding about an EC2 instance or network interface",
@@ -94,11 +105,14 @@ func (a asffFinding) finding() Finding {
 		Severity: a.Severity.Normalized / 10,
 		Remotes:  []string{a.ProductFields[fieldRemoteAddress]},
 	}
+	if f.Severity == 0 {
+		f.Severity = asffSeverity[a.Severity.Label]
+	}
 	if len(a.Types) > 0 {
 		f.Type = a.Types[0]
 	}
 	for _, r := range a.Resources {
-		s := Suspect{Region: r.Region}
+		s := Suspect{Account: a.AwsAccountID, Region: r.Region}
 		switch r.Type {
 		case "AwsEc2Instance":
 			s.InstanceID = lastOf(r.ID)
