@@ -202,11 +202,13 @@ func (f Finding) CheckOwner(account, region string) error {
 	return nil
 }
 
-// OwnSuspects keeps the suspects that are in this account and Region, for a finding that spans several.
+// OwnSuspects keeps the suspects that are in this account and Region, for a finding that spans several. A suspect that
+// says nothing of its own is where the finding is.
 func (f Finding) OwnSuspects(account, region string) []Suspect {
 	var own []Suspect
 	for _, s := range f.Suspects {
-		if (s.Account == "" || s.Account == account) && (s.Region == "" || s.Region == region) {
+		at, in := orElse(s.Account, f.Account), orElse(s.Region, f.Region)
+		if (at == "" || at == account) && (in == "" || in == region) {
 			own = append(own, s)
 		}
 	}

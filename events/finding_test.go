@@ -242,3 +242,28 @@ func FuzzParseFinding(f *testing.F) {
 		}
 	})
 }
+func TestOwner(t *testing.T) {
+	const ours, here = "111122223333", "eu-central-1"
+	for name, row := range map[string]struct {
+		f      Finding
+		own    int
+		reason RefusalReason
+	}{
+		"ours":                                {Finding{Account: ours, Region: here, Suspects: []Suspect{{}}}, 1, ""},
+		"nobody's by name":                    {Finding{Suspects: []Suspect{{}}}, 1, ""},
+		"a member's":                          {Finding{Account: "444455556666", Region: here, Suspects: []Suspect{{}}}, 0, ForeignAccount},
+		"of another Region":                   {Finding{Account: ours, Region: "us-east-1", Suspects: []Suspect{{}}}, 0, ForeignRegion},
+		"one suspect is a member's":           {Finding{Account: ours, Region: here, Suspects: []Suspect{{}, {Account: "444455556666"}}}, 1, ForeignAccount},
+		"the suspect is ours, the finding no": {Finding{Account: "444455556666", Region: here, Suspects: []Suspect{{Account: ours, Region: here}}}, 1, ForeignAccount},
+	} {
+		if own := row.f.OwnSuspects(ours, here); len(own) != row.own {
+			t.Errorf("%s: %d suspects are ours, want %d", name, len(own), row.own)
+		}
+		err := row.f.CheckOwner(ours, here)
+		var refusal *Refusal
+		if row.reason == "" && err != nil || row.reason != "" && (!errors.As(err, &refusal) || refusal.Reason != row.reason) {
+			t.Errorf("%s: %v, want %q", name, err, row.reason)
+		}
+	}
+}
+

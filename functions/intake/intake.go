@@ -119,8 +119,11 @@ func (in intake) admit(f events.Finding) ([]events.Suspect, error) {
 			Remedy: "unarchive it, or start a capture by hand"}
 	}
 	own := f.OwnSuspects(in.settings.Account, in.settings.Region)
-	if err := f.CheckOwner(in.settings.Account, in.settings.Region); err != nil && (len(own) == 0 || f.Account != in.settings.Account || f.Region != in.settings.Region) {
-		return nil, err
+	if foreign := f.CheckOwner(in.settings.Account, in.settings.Region); foreign != nil {
+		if len(own) == 0 {
+			return nil, foreign
+		}
+		slog.Warn("suspects elsewhere left out", "case", f.ID, "left", len(f.Suspects)-len(own), "err", foreign)
 	}
 	return own, nil
 }
