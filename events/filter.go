@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Filter says which packets of the source are mirrored, in AWS's own terms: rules in ascending number within a
@@ -59,8 +60,8 @@ func EverythingFilter() Filter {
 // Validate names every rule that AWS would refuse, and a filter that would mirror nothing.
 func (f Filter) Validate() error {
 	var errs []error
-	if len(f.Rules) == 0 && !f.DNS {
-		errs = append(errs, errors.New("filter mirrors nothing: it has no rules and dns is false"))
+	if !f.DNS && !slices.ContainsFunc(f.Rules, func(r FilterRule) bool { return r.Action == Accept }) {
+		errs = append(errs, errors.New("filter mirrors nothing: no rule says accept, and dns is false"))
 	}
 	if len(f.Rules) > MaxFilterRules {
 		errs = append(errs, fmt.Errorf("filter has %d rules; AWS allows %d", len(f.Rules), MaxFilterRules))
