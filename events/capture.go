@@ -14,7 +14,7 @@ import (
 // "<UTC start, basic ISO 8601>-<interface id>", so that listing sorts by time:
 // 20261122T030405Z-eni-0a1b2c3d4e5f60718.
 //
-// At most 41 characters, well inside the 80 of a Step Functions execution name, and made only of characters that
+// At most 38 characters, well inside the 80 of a Step Functions execution name, and made only of characters that
 // execution names, object keys and tags all accept.
 type CaptureID string
 
@@ -58,7 +58,7 @@ func (c CaptureID) split() (time.Time, string, error) {
 		return time.Time{}, "", fmt.Errorf("capture id %q: not of the form <start>-<interface id>", string(c))
 	}
 	start, err := time.Parse(captureTime, at)
-	if err != nil {
+	if err != nil || start.Format(captureTime) != at { // Parse alone admits a fraction of a second
 		return time.Time{}, "", fmt.Errorf("capture id %q: start is not like %s", string(c), captureTime)
 	}
 	if !IsNetworkInterfaceID(eni) {
@@ -102,7 +102,7 @@ const (
 // Validate names the first option that is out of bounds, and the bounds.
 func (o Options) Validate() error {
 	var errs []error
-	if d := time.Duration(o.DurationSeconds) * time.Second; o.DurationSeconds != 0 && (d < MinDuration || d > MaxDuration) {
+	if s := o.DurationSeconds; s != 0 && (s < int(MinDuration/time.Second) || s > int(MaxDuration/time.Second)) {
 		errs = append(errs, fmt.Errorf("durationSeconds %d: want %.0f to %.0f", o.DurationSeconds, MinDuration.Seconds(), MaxDuration.Seconds()))
 	}
 	if o.MaxBytes < 0 {
@@ -134,6 +134,10 @@ type Request struct {
 	Options
 }
 
+// maxText is how long a case and a reason may be: they travel in the state of the execution, which is limited (Step
+// Functions Developer Guide, "Quotas").
+const maxText = 1024
+
 // Validate says what is wrong with a request, and what would be right.
 func (r Request) Validate() error {
 	var errs []error
@@ -152,6 +156,12 @@ func (r Request) Validate() error {
 		} else if r.NetworkInterfaceID != "" && r.Capture.NetworkInterfaceID() != r.NetworkInterfaceID {
 			errs = append(errs, fmt.Errorf("capture %s is about another interface than %s", r.Capture, r.NetworkInterfaceID))
 		}
+	}
+	if len(r.Case) > maxText {
+		errs = append(errs, fmt.Errorf("case has %d bytes: want at most %d", len(r.Case), maxText))
+	}
+	if len(r.Reason) > maxText {
+		errs = append(errs, fmt.Errorf("reason has %d bytes: want at most %d", len(r.Reason), maxText))
 	}
 	errs = append(errs, r.Options.Validate())
 	return errors.Join(errs...)

@@ -266,4 +266,3 @@ func TestOwner(t *testing.T) {
 		}
 	}
 }
-
