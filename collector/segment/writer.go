@@ -58,9 +58,7 @@ type Writer struct {
 	open    *openFile
 	next    int
 	counts  Counts
-
-	refused error     // why the disk refused the last act; nil when all is well
-	retry   time.Time // not before this is the disk asked again
+	retry   time.Time // not before this is a disk that has refused something asked again
 
 	closed   chan *openFile
 	unsealed atomic.Int64
@@ -111,53 +109,44 @@ func NewWriter(cfg Config) *Writer {
 }
 
 // Write adds a frame that arrived at (nanoseconds since 1970) and was origLen bytes long on the wire. The frame is
-// copied. An error means that the disk has refused it or frames before it; every frame so lost is in Counts.
-func (w *Writer) Write(at int64, frame []byte, origLen int) error {
+// copied. It says whether the frame was taken; one that the disk has refused counts as lost.
+func (w *Writer) Write(at int64, frame []byte, origLen int) bool {
 	need := recHeaderLen + len(frame)
 	if w.open != nil && w.openSize()+int64(need) > w.cfg.MaxBytes && w.openPackets() > 0 {
-		if err := w.rotate(); err != nil {
-			w.counts.Lost++
-			return err
-		}
+		w.Rotate()
 	}
 	if w.open != nil && len(w.buf)+need > cap(w.buf) {
-		if err := w.Flush(); err != nil {
-			w.counts.Lost++
-			return err
-		}
+		w.Flush()
 	}
-	if w.open == nil {
-		if err := w.begin(); err != nil {
-			w.counts.Lost++
-			return err
-		}
+	if w.open == nil && !w.begin() {
+		w.counts.Lost++
+		return false
 	}
 	w.buf = appendRecord(w.buf, at, frame, origLen)
 	w.waiting.addRecord(record{at: at, inclLen: len(frame), origLen: origLen})
 	w.unsealed.Add(int64(need))
-	return nil
+	return true
 }
 
 // Tend closes the open segment when its time is over, also when no frame comes any more.
-func (w *Writer) Tend(now time.Time) error {
-	if w.open == nil || now.Sub(w.open.opened) < w.cfg.MaxAge {
-		return nil
+func (w *Writer) Tend(now time.Time) {
+	if w.open != nil && now.Sub(w.open.opened) >= w.cfg.MaxAge {
+		w.Rotate()
 	}
-	return w.rotate()
 }
 
 // Rotate closes the open segment, if there is one, so that it can be sealed and shipped.
-func (w *Writer) Rotate() error {
-	if w.open == nil {
-		return nil
+func (w *Writer) Rotate() {
+	w.Flush() // closes the segment itself when the disk refuses
+	if w.open != nil {
+		w.put()
 	}
-	return w.rotate()
 }
 
 // Flush brings everything written so far into the file, so that Counts accounts for every frame.
-func (w *Writer) Flush() error {
+func (w *Writer) Flush() {
 	if w.open == nil || len(w.buf) == 0 {
-		return nil
+		return
 	}
 	o := w.open
 	n, err := o.file.Write(w.buf)
@@ -167,7 +156,7 @@ func (w *Writer) Flush() error {
 		o.holds.add(w.waiting)
 		w.account(w.waiting)
 		w.empty()
-		return nil
+		return
 	}
 	// Keep the whole records that did arrive; the others are lost, and the file is closed behind them.
 	written, kept := w.buf[:n], contents{}
@@ -186,10 +175,8 @@ func (w *Writer) Flush() error {
 	w.unsealed.Add(kept.bytes - w.waiting.bytes)
 	w.empty()
 	o.cut = true
-	err = fmt.Errorf("write segment %d: %w", o.seq, err)
-	w.refuse(err)
+	w.refuse(fmt.Errorf("write segment %d: %w", o.seq, err))
 	w.put()
-	return err
 }
 
 // Counts is what became of all frames so far. Frames that wait in the buffer are not in it: call Flush first.
@@ -199,44 +186,35 @@ func (w *Writer) Counts() Counts { return w.counts }
 func (w *Writer) Unsealed() int64 { return w.unsealed.Load() }
 
 // Close closes the open segment and lets Run end when all are sealed. Nothing may be written afterwards.
-func (w *Writer) Close() error {
-	err := w.Rotate()
+func (w *Writer) Close() {
+	w.Rotate()
 	close(w.closed)
-	return err
 }
 
 func (w *Writer) openSize() int64     { return w.open.size() + int64(len(w.buf)) }
 func (w *Writer) openPackets() uint64 { return w.open.holds.packets + w.waiting.packets }
 
-// begin opens the next segment.
-func (w *Writer) begin() error {
+// begin opens the next segment. A disk that has just refused something is not asked for every frame.
+func (w *Writer) begin() bool {
 	now := time.Now()
-	if w.refused != nil && now.Before(w.retry) {
-		return w.refused
+	if now.Before(w.retry) {
+		return false
 	}
 	if w.next > maxSeq {
-		return w.refuse(fmt.Errorf("open segment %d: a series has at most %d", w.next, maxSeq))
+		w.refuse(fmt.Errorf("open segment %d: a series has at most %d", w.next, maxSeq))
+		return false
 	}
 	path := filepath.Join(w.cfg.Dir, OpenName(w.next))
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return w.refuse(fmt.Errorf("open segment %d: %w", w.next, err))
+		w.refuse(fmt.Errorf("open segment %d: %w", w.next, err))
+		return false
 	}
-	w.refused = nil
 	w.open = &openFile{seq: w.next, path: path, file: file, hash: sha256.New(), opened: now}
 	w.next++
 	w.buf = append(w.buf[:0], fileHeader...)
 	w.unsealed.Add(fileHeaderLen)
-	return nil
-}
-
-// rotate closes the open segment for good.
-func (w *Writer) rotate() error {
-	if err := w.Flush(); err != nil {
-		return err // Flush has closed the segment
-	}
-	w.put()
-	return nil
+	return true
 }
 
 // put hands the open segment to Run. One without a frame is removed instead: empty segments are never made.
@@ -248,10 +226,11 @@ func (w *Writer) put() {
 		return
 	}
 	w.unsealed.Add(-fileHeaderLen)
-	w.next--
 	if err := errors.Join(o.file.Close(), os.Remove(o.path)); err != nil {
 		w.refuse(fmt.Errorf("remove empty segment %d: %w", o.seq, err))
+		return
 	}
+	w.next--
 }
 
 func (w *Writer) account(c contents) {
@@ -265,14 +244,13 @@ func (w *Writer) empty() {
 	w.waiting = contents{}
 }
 
-// refuse remembers that the disk said no, so that it is not asked again for every frame.
-func (w *Writer) refuse(err error) error {
-	w.refused, w.retry = err, time.Now().Add(retryAfter)
+// refuse tells that the disk said no, and leaves it alone for a while.
+func (w *Writer) refuse(err error) {
+	w.retry = time.Now().Add(retryAfter)
 	w.cfg.Trouble(err)
-	return err
 }
 
-// file is what a sealed segment holds.
+// sealed is what a sealed segment holds.
 func (o *openFile) sealed() File {
 	digest := hex.EncodeToString(o.hash.Sum(nil))
 	return newFile(o.seq, filepath.Join(filepath.Dir(o.path), SealedName(o.seq, digest)), digest, o.holds)
