@@ -249,7 +249,10 @@ func checkedValue(s *shape, value any, path string) (any, error) {
 		if v.Kind() != reflect.String {
 			return bad()
 		}
-		if len(s.Enum) > 0 && !slices.Contains(s.Enum, v.String()) {
+		// In answers AWS's services write some values in another case than their
+		// model, such as the state "available" of a VPC endpoint.
+		same := func(known string) bool { return strings.EqualFold(known, v.String()) }
+		if len(s.Enum) > 0 && !slices.ContainsFunc(s.Enum, same) {
 			return nil, fmt.Errorf("%s: %q is not one of the values of %s", path, v.String(), s.name)
 		}
 		return v.String(), nil

@@ -1,0 +1,66 @@
+package ec2
+
+// operations are the calls the service answers, by their names in the model.
+var operations = map[string]func(*Service, *request) (map[string]any, error){
+	"RunInstances":                  (*Service).runInstances,
+	"TerminateInstances":            (*Service).terminateInstances,
+	"StopInstances":                 (*Service).stopInstances,
+	"DescribeInstances":             (*Service).describeInstances,
+	"DescribeInstanceStatus":        (*Service).describeInstanceStatus,
+	"DescribeInstanceAttribute":     (*Service).describeInstanceAttribute,
+	"DescribeInstanceTypes":         (*Service).describeInstanceTypes,
+	"DescribeInstanceTypeOfferings": (*Service).describeInstanceTypeOfferings,
+	"GetConsoleOutput":              (*Service).getConsoleOutput,
+
+	"CreateTags":   (*Service).createTags,
+	"DeleteTags":   (*Service).deleteTags,
+	"DescribeTags": (*Service).describeTags,
+
+	"CreateNetworkInterface":    (*Service).createNetworkInterface,
+	"DeleteNetworkInterface":    (*Service).deleteNetworkInterface,
+	"DescribeNetworkInterfaces": (*Service).describeNetworkInterfaces,
+
+	"DescribeVpcs":               (*Service).describeVPCs,
+	"DescribeVpcAttribute":       (*Service).describeVPCAttribute,
+	"DescribeSubnets":            (*Service).describeSubnets,
+	"DescribeRouteTables":        (*Service).describeRouteTables,
+	"DescribeNetworkAcls":        (*Service).describeNetworkACLs,
+	"DescribeInternetGateways":   (*Service).describeInternetGateways,
+	"DescribeNatGateways":        (*Service).describeNATGateways,
+	"DescribePrefixLists":        (*Service).describePrefixLists,
+	"DescribeManagedPrefixLists": (*Service).describeManagedPrefixLists,
+	"DescribeAvailabilityZones":  (*Service).describeAvailabilityZones,
+
+	"CreateVpcEndpoint":    (*Service).createVPCEndpoint,
+	"DeleteVpcEndpoints":   (*Service).deleteVPCEndpoints,
+	"DescribeVpcEndpoints": (*Service).describeVPCEndpoints,
+
+	"CreateSecurityGroup":           (*Service).createSecurityGroup,
+	"DeleteSecurityGroup":           (*Service).deleteSecurityGroup,
+	"DescribeSecurityGroups":        (*Service).describeSecurityGroups,
+	"DescribeSecurityGroupRules":    (*Service).describeSecurityGroupRules,
+	"AuthorizeSecurityGroupIngress": (*Service).authorizeIngress,
+	"AuthorizeSecurityGroupEgress":  (*Service).authorizeEgress,
+	"RevokeSecurityGroupIngress":    (*Service).revokeIngress,
+	"RevokeSecurityGroupEgress":     (*Service).revokeEgress,
+
+	"DescribeLaunchTemplates":        (*Service).describeLaunchTemplates,
+	"DescribeLaunchTemplateVersions": (*Service).describeLaunchTemplateVersions,
+	"DescribeImages":                 (*Service).describeImages,
+
+	"CreateTrafficMirrorTarget":                (*Service).createMirrorTarget,
+	"DeleteTrafficMirrorTarget":                (*Service).deleteMirrorTarget,
+	"DescribeTrafficMirrorTargets":             (*Service).describeMirrorTargets,
+	"CreateTrafficMirrorFilter":                (*Service).createMirrorFilter,
+	"DeleteTrafficMirrorFilter":                (*Service).deleteMirrorFilter,
+	"DescribeTrafficMirrorFilters":             (*Service).describeMirrorFilters,
+	"ModifyTrafficMirrorFilterNetworkServices": (*Service).modifyFilterServices,
+	"CreateTrafficMirrorFilterRule":            (*Service).createMirrorRule,
+	"ModifyTrafficMirrorFilterRule":            (*Service).modifyMirrorRule,
+	"DeleteTrafficMirrorFilterRule":            (*Service).deleteMirrorRule,
+	"DescribeTrafficMirrorFilterRules":         (*Service).describeMirrorRules,
+	"CreateTrafficMirrorSession":               (*Service).createMirrorSession,
+	"ModifyTrafficMirrorSession":               (*Service).modifyMirrorSession,
+	"DeleteTrafficMirrorSession":               (*Service).deleteMirrorSession,
+	"DescribeTrafficMirrorSessions":            (*Service).describeMirrorSessions,
+}
