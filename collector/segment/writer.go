@@ -128,11 +128,14 @@ func (w *Writer) Write(at int64, frame []byte, origLen int) bool {
 	return true
 }
 
-// Tend closes the open segment when its time is over, also when no frame comes any more.
+// Tend closes the open segment when its time is over, also when no frame comes any more. Otherwise it brings what
+// waits into the file, so that a crash costs no more than what came since the last call.
 func (w *Writer) Tend(now time.Time) {
 	if w.open != nil && now.Sub(w.open.opened) >= w.cfg.MaxAge {
 		w.Rotate()
+		return
 	}
+	w.Flush()
 }
 
 // Rotate closes the open segment, if there is one, so that it can be sealed and shipped.

@@ -51,7 +51,7 @@ func (s *Spool) load() error {
 		return err
 	}
 	if s.manifest == "" {
-		if err := s.Remark(s.crash()); err != nil {
+		if err := s.Remark(s.crash(reported)); err != nil {
 			return err
 		}
 	}
@@ -59,19 +59,20 @@ func (s *Spool) load() error {
 		return err
 	}
 	s.resumed.Tally = s.reckon(tally)
-	if reported {
-		return s.noteLosses(tally)
-	}
-	return nil
+	return s.noteLosses(tally)
 }
 
 // crash says what is not known about a capture whose process ended without its closing manifest.
-func (s *Spool) crash() string {
-	last, again := s.resumed.Last.Format(time.RFC3339), now().Format(time.RFC3339)
-	if s.stop != "" {
-		return fmt.Sprintf("crash: the collector ended without a word after %s, when capturing had stopped (%s), and began again at %s; what it had received but not yet put on disk is not accounted", last, s.stop, again)
+func (s *Spool) crash(reported time.Time) string {
+	text := fmt.Sprintf("crash: the collector ended without a word after %s and began again at %s; not accounted are datagrams received but not yet on disk",
+		s.resumed.Last.Format(time.RFC3339), now().Format(time.RFC3339))
+	if s.stop == "" {
+		text += ", datagrams that arrived in between"
 	}
-	return fmt.Sprintf("crash: the collector ended without a word after %s and began again at %s; what arrived in between, and what it had received since %s but not yet put on disk, is not accounted", last, again, last)
+	if reported.IsZero() {
+		return text + ", and datagrams rejected"
+	}
+	return text + ", and datagrams rejected since " + reported.Format(time.RFC3339)
 }
 
 // refuseStrays keeps a new journal from being begun over segments that another one had listed.
@@ -86,8 +87,8 @@ func (s *Spool) refuseStrays() error {
 	return nil
 }
 
-// replay brings back the state that the entries describe, and the tally of the last checkpoint.
-func (s *Spool) replay(entries []entry) (last events.Tally, reported bool) {
+// replay brings back the state that the entries describe, and the tally of the last checkpoint with its time.
+func (s *Spool) replay(entries []entry) (last events.Tally, reported time.Time) {
 	for _, e := range entries {
 		switch {
 		case e.Sealed != nil:
@@ -97,7 +98,7 @@ func (s *Spool) replay(entries []entry) (last events.Tally, reported bool) {
 			o.Tried = true
 			s.waiting[o.Key] = o
 			s.checkpoints, s.lastDigest = e.Checkpoint.Seq, e.Checkpoint.SHA256
-			last, reported = e.Checkpoint.Tally, true
+			last, reported = e.Checkpoint.Tally, e.At
 		case e.Confirmed != "":
 			if o, ok := s.waiting[e.Confirmed]; ok {
 				s.confirm(o)
