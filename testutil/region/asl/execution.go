@@ -97,7 +97,8 @@ var (
 )
 
 // Run executes a machine to its end. The error says why it could not start; how it ended is in the
-// result. When the context is done, the execution is stopped.
+// result. When the context is done, the execution is stopped. Tasks that the execution gave up may
+// outlive Run; who must wait for them uses Start and Drain.
 func Run(ctx context.Context, m *Machine, input json.RawMessage, o Options) (*Result, error) {
 	x, err := Start(ctx, m, input, o)
 	if err != nil {
@@ -108,7 +109,7 @@ func Run(ctx context.Context, m *Machine, input json.RawMessage, o Options) (*Re
 
 // Start begins to execute a machine and returns at once. No input means {}.
 func Start(ctx context.Context, m *Machine, input json.RawMessage, o Options) (*Execution, error) {
-	if input == nil {
+	if len(input) == 0 {
 		input = json.RawMessage("{}")
 	}
 	if err := o.complete(m); err != nil {

@@ -51,7 +51,7 @@ func Parse(definition []byte, substitutions map[string]string) (*Machine, error)
 	default:
 		return p.machine(text)
 	}
-	return nil, p.problems
+	return nil, errors.Join(p.problems...)
 }
 
 var placeholder = regexp.MustCompile(`\$\{([^{}"]*)\}?`)
@@ -73,25 +73,25 @@ func substitute(definition []byte, values map[string]string) ([]byte, error) {
 }
 
 type parser struct {
-	problems error
+	problems []error
 	// where remembers the names of all states, for they must be unique in the whole machine.
 	where map[string]bool
 }
 
 func (p *parser) fail(state, field, reason string, args ...any) {
-	p.problems = errors.Join(p.problems, Problem{state, field, fmt.Sprintf(reason, args...)})
+	p.problems = append(p.problems, Problem{state, field, fmt.Sprintf(reason, args...)})
 }
 
 func (p *parser) machine(text []byte) (*Machine, error) {
 	v, err := decode(text)
 	if err != nil {
 		p.fail("", "", "not JSON: %v", err)
-		return nil, p.problems
+		return nil, errors.Join(p.problems...)
 	}
 	o, ok := v.(*object)
 	if !ok {
 		p.fail("", "", "%s is no object", kind(v))
-		return nil, p.problems
+		return nil, errors.Join(p.problems...)
 	}
 	r := &reader{parser: p, object: o, of: "a state machine", used: map[string]bool{}}
 	m := &Machine{}
@@ -104,7 +104,7 @@ func (p *parser) machine(text []byte) (*Machine, error) {
 	m.Graph = *p.graph(r, false)
 	r.rest()
 	if p.problems != nil {
-		return nil, p.problems
+		return nil, errors.Join(p.problems...)
 	}
 	return m, nil
 }
@@ -113,7 +113,7 @@ func (p *parser) machine(text []byte) (*Machine, error) {
 func (p *parser) graph(r *reader, inMap bool) *Graph {
 	g := &Graph{States: map[string]*State{}}
 	var ok bool
-	if g.StartAt, ok = r.str("StartAt"); !ok {
+	if g.StartAt, ok = r.name("StartAt"); !ok {
 		r.missing("StartAt")
 	}
 	states, ok := r.object_("States")

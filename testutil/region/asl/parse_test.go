@@ -95,6 +95,7 @@ func TestParseRefuses(t *testing.T) {
 		{"a definition that is no object", `[]`, "array is no object"},
 		{"the same state twice", `{"StartAt":"X","States":{"X":{"Type":"Succeed"},"X":{"Type":"Succeed"}}}`, "appears twice"},
 		{"no StartAt", `{"States":{"X":{"Type":"Succeed"}}}`, `field "StartAt": is missing`},
+		{"an empty StartAt", `{"StartAt":"","States":{"X":{"Type":"Succeed"}}}`, `field "StartAt": is empty`},
 		{"StartAt that is no state", `{"StartAt":"Z","States":{"X":{"Type":"Succeed"}}}`, `field "StartAt": "Z" is no state here`},
 		{"no States", `{"StartAt":"X"}`, `field "States": is missing`},
 		{"no state in States", `{"StartAt":"X","States":{}}`, `field "States": holds no state`},
