@@ -28,7 +28,7 @@ func (s *screen) line(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
-	fmt.Fprintf(s.out, strings.TrimRight(fmt.Sprintf(format, args...), " ")+"\n")
+	fmt.Fprintln(s.out, strings.TrimRight(fmt.Sprintf(format, args...), " "))
 }
 
 // update replaces the changing line; not on a terminal, nothing changes.

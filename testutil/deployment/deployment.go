@@ -15,7 +15,9 @@ import (
 
 	"flashtap/events"
 	"flashtap/testutil/region"
+	"flashtap/testutil/region/ec2"
 	"flashtap/testutil/region/lambda"
+	"flashtap/testutil/region/queue"
 )
 
 // Deployment is Flashtap in a local region.
@@ -24,6 +26,7 @@ type Deployment struct {
 	Settings     events.Settings
 	StateMachine string // ARN
 	Intake       string // name of the queue that the rules fill
+	Waiting      string // name of the queue of findings that found no place
 }
 
 // Options say how a deployment differs from the defaults of a local one.
@@ -36,6 +39,8 @@ type Options struct {
 	Log io.Writer
 	// SweepEvery is the interval of the sweep; default 5 minutes.
 	SweepEvery time.Duration
+	// WithoutSweep leaves the sweep's schedule and its rule out.
+	WithoutSweep bool
 }
 
 // The names in a local deployment.
@@ -48,11 +53,12 @@ const (
 	waitingQueue  = "flashtap-waiting"
 	collectorRole = "AROAFLASHTAPCOLLECTOR"
 	templateName  = "flashtap-collector"
+	profileName   = "flashtap-collector"
 )
 
 // Deploy puts Flashtap into r.
 func Deploy(ctx context.Context, r *region.Region, o Options) (*Deployment, error) {
-	d := &Deployment{Region: r, Intake: intakeQueue}
+	d := &Deployment{Region: r, Intake: intakeQueue, Waiting: waitingQueue}
 	sum, program, err := digest(o.Programs.Collector())
 	if err != nil {
 		return nil, fmt.Errorf("deploy: %w", err)
@@ -61,11 +67,14 @@ func Deploy(ctx context.Context, r *region.Region, o Options) (*Deployment, erro
 	if err := d.bucket(ctx, key, program); err != nil {
 		return nil, fmt.Errorf("deploy: %w", err)
 	}
+	if err := d.queues(o); err != nil {
+		return nil, fmt.Errorf("deploy: %w", err)
+	}
 	d.Settings = d.settings(o, key, sum)
 	if o.Change != nil {
 		o.Change(&d.Settings)
 	}
-	for _, step := range []func(Options) error{d.queues, d.functions, d.machine, d.rules, d.sweep} {
+	for _, step := range []func(Options) error{d.functions, d.machine, d.rules, d.sweep} {
 		if err := step(o); err != nil {
 			return nil, fmt.Errorf("deploy: %w", err)
 		}
@@ -90,17 +99,25 @@ func (d *Deployment) settings(o Options, key, sum string) events.Settings {
 		return "arn:aws:" + service + ":" + o.Region + ":" + o.Account + ":" + rest
 	}
 	global := "arn:aws:iam::" + o.Account + ":"
-	profile := global + "instance-profile/flashtap-collector"
-	image, template := d.Region.SeedCollector(templateName, profile)
+	profile := global + "instance-profile/" + profileName
+	arm := d.Region.EC2.AddImage(ec2.Image{Name: "al2023-ami-kernel-default-arm64", Architecture: events.ARM64})
+	x86 := d.Region.EC2.AddImage(ec2.Image{Name: "al2023-ami-kernel-default-x86_64", Architecture: events.X86_64})
+	d.Region.EC2.AddInstanceProfile(ec2.Profile{Name: profileName, RoleName: profileName, RoleID: collectorRole})
+	template := d.Region.EC2.AddLaunchTemplate(ec2.LaunchTemplate{Name: templateName, Data: map[string]any{
+		"IamInstanceProfile":                map[string]any{"Arn": profile},
+		"InstanceInitiatedShutdownBehavior": "terminate",
+		"MetadataOptions": map[string]any{"HttpTokens": "required", "HttpPutResponseHopLimit": int64(1), "HttpEndpoint": "enabled",
+			"InstanceMetadataTags": "enabled"},
+	}})
 	s := events.DefaultSettings()
 	s.Deployment, s.Account, s.Region, s.Bucket = name, o.Account, o.Region, bucket
 	s.StateMachineARN = arn("states", "stateMachine:flashtap-capture")
-	s.IntakeQueueURL, s.WaitingQueueURL = d.Region.Queues.URL(intakeQueue), d.Region.Queues.URL(waitingQueue)
+	s.IntakeQueueURL, s.WaitingQueueURL = d.Region.QueueURL(intakeQueue), d.Region.QueueURL(waitingQueue)
 	s.EventBus = "default"
 	s.ScheduleGroup, s.ScheduleRoleARN = group, global+"role/flashtap-scheduler"
 	s.TeardownARN = arn("lambda", "function:teardown")
 	s.LaunchTemplateID, s.InstanceProfileARN, s.CollectorRoleID = template, profile, collectorRole
-	s.Images = map[string]string{events.ARM64: image, events.X86_64: image}
+	s.Images = map[string]string{events.ARM64: arm, events.X86_64: x86}
 	s.BinaryKeys = map[string]string{events.ARM64: key, events.X86_64: key}
 	s.BinaryDigests = map[string]string{events.ARM64: sum, events.X86_64: sum}
 	s.AllowSamples = true
@@ -113,9 +130,15 @@ func (d *Deployment) settings(o Options, key, sum string) events.Settings {
 
 func (d *Deployment) queues(Options) error {
 	const maxReceives = 5
-	d.Region.Queues.Create(intakeDLQ, region.QueueOptions{})
-	d.Region.Queues.Create(intakeQueue, region.QueueOptions{ContentBasedDeduplication: true, DeadLetter: intakeDLQ, MaxReceives: maxReceives, Visibility: 2 * time.Minute})
-	d.Region.Queues.Create(waitingQueue, region.QueueOptions{Visibility: 30 * time.Second})
+	for _, q := range []queue.Queue{
+		{Name: intakeDLQ, ContentBasedDeduplication: true},
+		{Name: intakeQueue, ContentBasedDeduplication: true, DeadLetterQueue: intakeDLQ, MaxReceiveCount: maxReceives, VisibilityTimeout: 2 * time.Minute},
+		{Name: waitingQueue, VisibilityTimeout: 30 * time.Second},
+	} {
+		if _, err := d.Region.Queues.Create(q); err != nil {
+			return err
+		}
+	}
 	_, err := d.Region.Schedules.Handle("CreateScheduleGroup", map[string]any{"Name": group})
 	return err
 }
@@ -175,11 +198,17 @@ func (d *Deployment) rules(o Options) error {
 			return err
 		}
 	}
+	if o.WithoutSweep {
+		return nil
+	}
 	return d.Region.Rule("execution-ended", `{"source": ["aws.states"], "detail-type": ["Step Functions Execution Status Change"],
 		"detail": {"status": ["FAILED", "TIMED_OUT", "ABORTED"]}}`, d.Region.ToFunction("sweep"))
 }
 
 func (d *Deployment) sweep(o Options) error {
+	if o.WithoutSweep {
+		return nil
+	}
 	every := o.SweepEvery
 	if every == 0 {
 		every = 5 * time.Minute

@@ -38,6 +38,8 @@ type SceneConfig struct {
 	Log       io.Writer // what functions and collectors write; nil discards it
 	// ScheduleSpeed divides the intervals of rate schedules.
 	ScheduleSpeed float64
+	// WithoutSweep leaves the sweep's schedule and its rule out.
+	WithoutSweep bool
 	// Traffic replaces the replay as the source of the suspect's packets.
 	Traffic dataplane.Source
 }
@@ -53,15 +55,10 @@ type Scene struct {
 	Type     string // of the suspect instance
 	Plane    *dataplane.Plane
 	Event    []byte
-}
 
-// The network of a scene. Its addresses lie in 127.0.0.0/8, so that every one of them can be bound on this machine
-// without privilege.
-const (
-	vpcCIDR    = "127.16.0.0/16"
-	subnetCIDR = "127.16.1.0/24"
-	suspectIP  = "127.16.1.10"
-)
+	network network
+	subnet  string
+}
 
 // defaultType replaces a suspect's instance type that AWS can't mirror: sample findings say m3.xlarge.
 const defaultType = "m5.large"
@@ -78,6 +75,9 @@ func Set(ctx context.Context, c SceneConfig) (*Scene, error) {
 	if name == "" {
 		name = "us-east-1"
 	}
+	if s.network, err = reserve(c.OuterIPv6, 5*time.Minute); err != nil {
+		return nil, err
+	}
 	handler := slog.NewTextHandler(io.Discard, nil)
 	if c.Log != nil {
 		handler = slog.NewTextHandler(c.Log, nil)
@@ -87,14 +87,14 @@ func Set(ctx context.Context, c SceneConfig) (*Scene, error) {
 		ScheduleSpeed: c.ScheduleSpeed, Log: slog.New(handler),
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.network.release())
 	}
-	s.Deployment, err = Deploy(ctx, r, Options{Account: account, Region: name, Programs: c.Programs, Change: c.Change, Log: c.Log})
+	s.Deployment, err = Deploy(ctx, r, Options{Account: account, Region: name, Programs: c.Programs, Change: c.Change, Log: c.Log, WithoutSweep: c.WithoutSweep})
 	if err == nil {
 		err = s.place(c)
 	}
 	if err != nil {
-		return nil, errors.Join(err, r.Close())
+		return nil, errors.Join(err, r.Close(), s.network.release())
 	}
 	return s, nil
 }
@@ -102,14 +102,15 @@ func Set(ctx context.Context, c SceneConfig) (*Scene, error) {
 // place puts the suspect into the region, as the finding describes it, and connects its traffic.
 func (s *Scene) place(c SceneConfig) error {
 	r := s.Region
-	vpc := ec2.VPC{CIDR: vpcCIDR}
-	subnet := ec2.Subnet{CIDR: subnetCIDR}
+	vpc := ec2.VPC{CIDR: s.network.vpc()}
+	subnet := ec2.Subnet{CIDR: s.network.subnet()}
 	if c.OuterIPv6 {
 		vpc.IPv6CIDR, subnet.IPv6CIDR, subnet.IPv6Addresses = "::/120", "::/120", []string{"::1"}
 	}
 	subnet.VPC = r.EC2.AddVPC(vpc)
 	subnetID := r.EC2.AddSubnet(subnet)
-	r.AddS3Endpoint(subnet.VPC, "")
+	s.subnet = subnetID
+	r.EC2.AddEndpoint(ec2.Endpoint{VPC: subnet.VPC, Service: "s3", RouteTables: []string{r.EC2.MainRouteTable(subnet.VPC)}})
 
 	suspect := events.Suspect{InstanceID: "i-0123456789abcdef0"}
 	if len(s.Finding.Suspects) > 0 {
@@ -128,8 +129,8 @@ func (s *Scene) place(c SceneConfig) error {
 	if s.Type == "" {
 		s.Type = defaultType
 	}
-	seed := ec2.InterfaceSeed{ID: s.ENI, Subnet: subnetID, Address: suspectIP}
-	address := netip.MustParseAddr(suspectIP)
+	seed := ec2.InterfaceSeed{ID: s.ENI, Subnet: subnetID, Address: s.network.suspect()}
+	address := netip.MustParseAddr(s.network.suspect())
 	if c.OuterIPv6 {
 		seed.IPv6 = []string{"::1"}
 		address = netip.IPv6Loopback()
@@ -149,6 +150,12 @@ func (s *Scene) place(c SceneConfig) error {
 	})
 	s.Plane = plane
 	return err
+}
+
+// AddSuspect puts another instance into the scene, which sends nothing, and returns its interface.
+func (s *Scene) AddSuspect(instance, eni string) string {
+	s.Region.EC2.AddInstance(ec2.InstanceSeed{ID: instance, Type: defaultType, Interfaces: []ec2.InterfaceSeed{{ID: eni, Subnet: s.subnet}}})
+	return eni
 }
 
 func replay(c SceneConfig) (*dataplane.Replay, error) {
@@ -240,4 +247,4 @@ func (s *Scene) Left() ([]string, error) {
 }
 
 // Close ends the region.
-func (s *Scene) Close() error { return s.Region.Close() }
+func (s *Scene) Close() error { return errors.Join(s.Region.Close(), s.network.release()) }

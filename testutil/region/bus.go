@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"flashtap/testutil/region/pattern"
+	"flashtap/testutil/region/queue"
 )
 
 // bus is the default event bus: rules with patterns, and targets.
@@ -39,15 +40,38 @@ func (r *Region) Rule(name, eventPattern string, target func(context.Context, []
 }
 
 // ToQueue is a rule's target: a queue, and for a FIFO one the message group.
-func (r *Region) ToQueue(queue, group string) func(context.Context, []byte) error {
+func (r *Region) ToQueue(name, group string) func(context.Context, []byte) error {
 	return func(_ context.Context, event []byte) error {
-		params := map[string]any{"QueueUrl": r.Queues.URL(queue), "MessageBody": string(event)}
+		params := map[string]any{"QueueUrl": r.QueueURL(name), "MessageBody": string(event)}
 		if group != "" {
 			params["MessageGroupId"] = group
 		}
 		_, err := r.Queues.Handle("SendMessage", params)
 		return err
 	}
+}
+
+// QueueURL is the URL of a queue that exists; "" for one that does not.
+func (r *Region) QueueURL(name string) string {
+	out, err := r.Queues.Handle("GetQueueUrl", map[string]any{"QueueName": name})
+	if err != nil {
+		return ""
+	}
+	url, _ := out["QueueUrl"].(string)
+	return url
+}
+
+// MapQueue feeds a function from a queue, as an event source mapping that reports failures by message does.
+func (r *Region) MapQueue(name string, batchSize int, function string) error {
+	_, err := r.Queues.Map(queue.Mapping{Queue: name, BatchSize: batchSize, ReportBatchItemFailures: true,
+		Invoke: func(ctx context.Context, payload []byte) ([]byte, error) {
+			result, err := r.Lambda.Invoke(ctx, function, payload)
+			if err == nil && result.FunctionError != "" {
+				err = fmt.Errorf("function %s: %s", function, result.Payload)
+			}
+			return result.Payload, err
+		}})
+	return err
 }
 
 // ToFunction is a rule's target: a function, invoked asynchronously.

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"flashtap/testutil/region/ec2"
 	"flashtap/testutil/region/model"
 )
 
@@ -200,12 +201,16 @@ func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // refuse answers with an error. One that has no code is the local region's own fault, and counts as a violation.
 func (r *Region) refuse(w http.ResponseWriter, service *model.Service, call Call, id string, err error) {
 	var violation *model.Violation
+	var refused *ec2.APIError
 	var c coded
 	switch {
 	case errors.As(err, &violation):
 		r.record.violation(fmt.Errorf("%s: %w", call.Principal, err))
 		call.Code = violation.Code()
 		r.send(w, service.EncodeError(violation.Code(), violation.Error(), id, http.StatusBadRequest))
+	case errors.As(err, &refused):
+		call.Code = refused.Code
+		r.send(w, service.EncodeError(refused.Code, refused.Message, id, refused.Status))
 	case errors.As(err, &c):
 		call.Code = c.Code()
 		r.send(w, service.EncodeError(c.Code(), c.Message(), id, c.Status()))

@@ -96,8 +96,8 @@ func (g *guests) boot(i ec2.Instance) error {
 
 func (g *guests) metadata(i ec2.Instance) imds.Instance {
 	m := imds.Instance{
-		ID: i.ID, Type: i.Type, ImageID: i.ImageID, Architecture: i.Architecture, AccountID: g.region.cfg.Account, Region: g.region.cfg.Name,
-		AvailabilityZone: i.Zone, LaunchTime: i.LaunchTime, UserData: i.UserData, MetadataTags: i.MetadataTags, Tags: i.Tags,
+		ID: i.ID, Type: i.Type, ImageID: i.ImageID, AccountID: g.region.cfg.Account, Region: g.region.cfg.Name,
+		AvailabilityZone: i.Zone, LaunchTime: i.LaunchedAt, UserData: i.UserData, MetadataTags: i.MetadataTags, Tags: i.Tags,
 	}
 	for _, ni := range i.Interfaces {
 		m.Interfaces = append(m.Interfaces, imds.Interface{

@@ -95,8 +95,8 @@ func Start(cfg Config) (*Region, error) {
 	}
 	key, secret := r.S3.Credentials()
 	r.Lambda = lambda.New(lambda.Config{Region: cfg.Name, AccountID: cfg.Account, AccessKeyID: key, SecretAccessKey: secret, RetryDelays: cfg.LambdaRetryDelays})
-	r.Queues = queue.New(queue.Config{Region: cfg.Name, Account: cfg.Account, Endpoint: r.Endpoint()})
-	r.Schedules = schedule.New(schedule.Config{Region: cfg.Name, Account: cfg.Account, Speed: cfg.ScheduleSpeed, Invoke: r.fire})
+	r.Queues = queue.New(queue.Config{Region: cfg.Name, AccountID: cfg.Account, Endpoint: r.Endpoint()})
+	r.Schedules = schedule.New(schedule.Config{Region: cfg.Name, AccountID: cfg.Account, Speed: cfg.ScheduleSpeed, Invoke: r.fire})
 	r.bus.region, r.machines.region, r.traffic.region, r.guests.region = r, r, r, r
 	r.EC2 = ec2.New(r.ec2Config())
 	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
@@ -140,9 +140,9 @@ func (r *Region) Close() error {
 	r.machines.stopAll()
 	r.stop()
 	r.Schedules.Close()
-	r.Queues.Close()
+	err := r.Queues.Close()
 	r.guests.killAll()
-	err := r.Lambda.Close()
+	err = errors.Join(err, r.Lambda.Close())
 	r.EC2.Close()
 	closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

@@ -7,6 +7,7 @@ import (
 
 	"flashtap/testutil/region/dataplane"
 	"flashtap/testutil/region/ec2"
+	"flashtap/testutil/region/model"
 )
 
 // traffic connects sources of packets with the mirror sessions of their interfaces.
@@ -78,27 +79,51 @@ func (t *traffic) wait() { t.work.Wait() }
 const vxlanPort = 4789
 
 func (t *traffic) session(s ec2.MirrorSession) (dataplane.Session, error) {
-	to := s.Target.Address
+	target := s.Target.Interface
+	to := target.Address
 	if t.region.cfg.OuterIPv6 {
-		if len(s.Target.IPv6) == 0 {
-			return dataplane.Session{}, fmt.Errorf("target %s has no IPv6 address", s.Target.ID)
+		if len(target.IPv6) == 0 {
+			return dataplane.Session{}, fmt.Errorf("target %s: %s has no IPv6 address", s.Target.ID, target.ID)
 		}
-		to = s.Target.IPv6[0]
+		to = target.IPv6[0]
 	}
-	filter := dataplane.Filter{NetworkServices: s.NetworkServices, Resolvers: dataplane.Resolvers(s.VPCCIDR)}
-	for _, r := range s.Rules {
-		rule := dataplane.Rule{Number: r.Number, Direction: dataplane.Direction(r.Direction), Action: dataplane.Action(r.Action), Protocol: r.Protocol,
-			Source: r.Source, Destination: r.Destination}
-		if r.SourcePorts != nil {
-			rule.SourcePorts = &dataplane.PortRange{From: uint16(r.SourcePorts.From), To: uint16(r.SourcePorts.To)}
-		}
-		if r.DestinationPorts != nil {
-			rule.DestinationPorts = &dataplane.PortRange{From: uint16(r.DestinationPorts.From), To: uint16(r.DestinationPorts.To)}
-		}
-		filter.Rules = append(filter.Rules, rule)
+	block, err := t.region.vpcBlock(s.Source.VPCID)
+	if err != nil {
+		return dataplane.Session{}, err
+	}
+	filter := dataplane.Filter{NetworkServices: s.Filter.Services, Resolvers: dataplane.Resolvers(block)}
+	for _, r := range s.Filter.Rules {
+		protocol := int32(r.Protocol)
+		filter.Rules = append(filter.Rules, dataplane.Rule{
+			Number: r.Number, Direction: dataplane.Direction(r.Direction), Action: dataplane.Action(r.Action), Protocol: &protocol,
+			Source: r.Source, Destination: r.Destination, SourcePorts: ports(r.SourcePorts), DestinationPorts: ports(r.DestinationPorts),
+		})
 	}
 	return dataplane.Session{
-		ID: s.ID, Number: s.Number, VNI: s.VNI, PacketLength: s.PacketLength, Filter: filter,
-		Target: netip.AddrPortFrom(to, vxlanPort), MTU: s.Target.MTU,
+		ID: s.ID, Number: s.Number, VNI: uint32(s.VNI), PacketLength: s.PacketLength, Filter: filter,
+		Target: netip.AddrPortFrom(to, vxlanPort), MTU: target.MTU,
 	}, nil
+}
+
+func ports(r *ec2.PortRange) *dataplane.PortRange {
+	if r == nil {
+		return nil
+	}
+	return &dataplane.PortRange{From: uint16(r.From), To: uint16(r.To)}
+}
+
+// vpcBlock is the primary IPv4 block of a VPC, as EC2 describes it.
+func (r *Region) vpcBlock(id string) (netip.Prefix, error) {
+	out, err := r.EC2.Handle(&model.Call{Service: "ec2", Operation: "DescribeVpcs", Params: map[string]any{"VpcIds": []any{id}}}, "region")
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	list, _ := out["Vpcs"].([]any)
+	for _, v := range list {
+		if m, ok := v.(map[string]any); ok {
+			block, _ := m["CidrBlock"].(string)
+			return netip.ParsePrefix(block)
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("VPC %s has no block", id)
 }
