@@ -152,7 +152,9 @@ func setField(field reflect.Value, text string) error {
 		field.Set(reflect.ValueOf(m))
 	case reflect.Pointer:
 		value := reflect.New(field.Type().Elem())
-		if err := json.Unmarshal([]byte(text), value.Interface()); err != nil {
+		dec := json.NewDecoder(strings.NewReader(text))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(value.Interface()); err != nil {
 			return fmt.Errorf("want JSON: %w", err)
 		}
 		field.Set(value)
