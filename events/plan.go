@@ -116,13 +116,18 @@ type CaptureLimits struct {
 	SpoolBytes        int64 `json:"spoolBytes"`
 }
 
-// GuardAt is when the guard schedule begins to remove what is left: after the deadline and the drain.
-func (p Plan) GuardAt() time.Time {
-	return p.Deadline.Add(time.Duration(p.Limits.DrainSeconds) * time.Second)
+// DrainTime is how long after the end of capturing the collector's last word may take to arrive: until it notices the
+// end, until it has drained, until its closing checkpoint is due.
+func (l CaptureLimits) DrainTime() time.Duration {
+	return time.Duration(l.PollSeconds+l.DrainSeconds+l.CheckpointSeconds) * time.Second
 }
 
-// Lifetime is how long the collector instance may live: until the guard would end it anyway.
-func (p Plan) Lifetime() time.Duration { return p.GuardAt().Sub(p.Start) }
+// GuardAt is when the guard schedule begins to remove what is left: after the deadline and the drain.
+func (p Plan) GuardAt() time.Time { return p.Deadline.Add(p.Limits.DrainTime()) }
+
+// Lifetime is how long the collector instance may live: until the guard would end it anyway. It counts from the plan,
+// not from the capture's start, which lies far back when the request waited in a queue.
+func (p Plan) Lifetime() time.Duration { return p.GuardAt().Sub(p.CreatedAt) }
 
 // CollectorConfig is what the collector on candidate c is told.
 func (p Plan) CollectorConfig(c Candidate) CollectorConfig {

@@ -132,7 +132,7 @@ func drain(f facts, r events.WatchResult) events.WatchResult {
 		r.Status, r.Reason = events.StatusDrained, "the collector has closed: "+f.closed.StopReason
 	case f.gone():
 		r.Status, r.Reason = events.StatusOverdue, "the collector left no closing manifest; its instance is "+f.instanceState()
-	case f.longerThan(f.plan.Limits.DrainSeconds + f.plan.Limits.PollSeconds + f.plan.Limits.CheckpointSeconds):
+	case f.now.Sub(f.since) > f.plan.Limits.DrainTime():
 		r.Status, r.Reason = events.StatusOverdue, "the collector did not close in time"
 	default:
 		r.Reason = "the collector is uploading what it holds"
