@@ -1,0 +1,21 @@
+// Command collector is the program on the capture instance: it receives mirrored packets and brings them to the
+// evidence bucket.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// version is set by the linker: -ldflags "-X main.version=...".
+var version = "development"
+
+func main() {
+	// Whoever reads the log may go away; evidence is gathered all the same.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
