@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/netip"
 	"regexp"
@@ -76,8 +77,8 @@ func (c CollectorConfig) Validate() error {
 	if c.RoleID == "" {
 		bad("roleId is empty")
 	}
-	if c.VNI > maxVNI {
-		bad("vni %d: want at most %d", c.VNI, maxVNI)
+	if c.VNI == 0 || c.VNI > maxVNI { // 0 is what a VNI that was left out would be, and the first that a forger would try
+		bad("vni %d: want 1 to %d", c.VNI, maxVNI)
 	}
 	if len(c.Sources) == 0 {
 		bad("sources is empty: no datagram could be genuine")
@@ -125,10 +126,19 @@ func UserData(c CollectorConfig, lifetime time.Duration) ([]byte, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("collector configuration: %w", err)
 	}
-	for name, value := range map[string]string{"bucket": c.Bucket, "binaryKey": c.BinaryKey, "binarySha256": c.BinarySHA256, "region": c.Region, "s3Endpoint": c.S3Endpoint} {
+	if lifetime <= 0 {
+		return nil, fmt.Errorf("lifetime %s of the collector of %s: want more than nothing", lifetime, c.Capture)
+	}
+	for name, value := range map[string]string{"bucket": c.Bucket, "binaryKey": c.BinaryKey, "region": c.Region} {
 		if !shellSafe.MatchString(value) {
-			return nil, fmt.Errorf("collector configuration: %s %q has characters that do not belong in a script", name, value)
+			return nil, fmt.Errorf("collector configuration: %s %q is empty or has characters that do not belong in a script", name, value)
 		}
+	}
+	if c.S3Endpoint != "" && !shellSafe.MatchString(c.S3Endpoint) {
+		return nil, fmt.Errorf("collector configuration: s3Endpoint %q has characters that do not belong in a script", c.S3Endpoint)
+	}
+	if !hexSHA256.MatchString(c.BinarySHA256) {
+		return nil, fmt.Errorf("collector configuration: binarySha256 %q: want 64 hexadecimal digits", c.BinarySHA256)
 	}
 	config, err := json.MarshalIndent(c, "", " ")
 	if err != nil {
@@ -140,10 +150,10 @@ func UserData(c CollectorConfig, lifetime time.Duration) ([]byte, error) {
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `#!/bin/bash
-shutdown -P +%d 'flashtap: the capture is over'
+shutdown -P +%d 'flashtap: the capture is over' || { shutdown -P now; exit 1; }
 # Flashtap collector of capture %s. Whatever fails below, the line above ends this instance.
 set -euo pipefail
-trap 'echo "flashtap: user data failed at line $LINENO" > /dev/console; shutdown -P now' ERR
+trap 'echo "flashtap: user data failed at line $LINENO" > /dev/console || true; shutdown -P now' ERR
 mkdir -p /etc/flashtap /var/lib/flashtap
 cat > %s <<'%s'
 %s
@@ -189,9 +199,11 @@ systemctl start --no-block flashtap-end
 	return b.Bytes(), nil
 }
 
-// shellSafe admits what bucket names, object keys, Regions, digests and URLs consist of, and nothing that a shell
-// would interpret.
-var shellSafe = regexp.MustCompile(`^[A-Za-z0-9._:/+=@-]*$`)
+// shellSafe admits what bucket names, object keys, Regions and URLs consist of, and nothing that a shell would
+// interpret or a command take for an option.
+var shellSafe = regexp.MustCompile(`^[A-Za-z0-9._:/+=@][A-Za-z0-9._:/+=@-]*$`)
+
+var hexSHA256 = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 var powerOff = regexp.MustCompile(`^shutdown -P \+([0-9]+) `)
 
@@ -206,9 +218,9 @@ func ParseUserData(script []byte) (CollectorConfig, time.Duration, error) {
 	if m == nil {
 		return c, 0, errors.New("user data: its first command does not arm the instance's end")
 	}
-	minutes, err := strconv.Atoi(m[1])
-	if err != nil {
-		return c, 0, fmt.Errorf("user data: minutes of life: %w", err)
+	minutes, err := strconv.ParseInt(m[1], 10, 64)
+	if err != nil || minutes < 1 || minutes > math.MaxInt64/int64(time.Minute) {
+		return c, 0, fmt.Errorf("user data: %s minutes of life can't be meant", m[1])
 	}
 	var config []string
 	inside := false
@@ -234,6 +246,9 @@ func ParseCollectorConfig(data []byte) (CollectorConfig, error) {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&c); err != nil {
 		return CollectorConfig{}, fmt.Errorf("collector configuration: %w", err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return CollectorConfig{}, errors.New("collector configuration: something comes after it")
 	}
 	if err := c.Validate(); err != nil {
 		return CollectorConfig{}, fmt.Errorf("collector configuration: %w", err)
