@@ -1,6 +1,7 @@
 package deployment
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,11 @@ const defaultType = "m5.large"
 // Set builds the scene. Close must be called.
 func Set(ctx context.Context, c SceneConfig) (*Scene, error) {
 	s := &Scene{Guest: &Guest{}, Event: c.Event, Type: c.Type}
-	finding, err := events.ParseFinding(c.Event)
+	finding, err := events.ParseFinding(s.Event)
+	if legal := legalAccount(finding.Account); legal != finding.Account {
+		s.Event = bytes.ReplaceAll(s.Event, []byte(finding.Account), []byte(legal))
+		finding, err = events.ParseFinding(s.Event)
+	}
 	s.Finding, s.Refusal = finding, err
 	account, name := finding.Account, finding.Region
 	if account == "" {
@@ -97,6 +102,16 @@ func Set(ctx context.Context, c SceneConfig) (*Scene, error) {
 		return nil, errors.Join(err, r.Close(), s.network.release())
 	}
 	return s, nil
+}
+
+// legalAccount is the account id itself or, for an anonymised one that is too long, its first 12 digits: published
+// samples have 13, which no ARN admits.
+func legalAccount(id string) string {
+	const digits = 12 // AWS Account Management Reference Guide, "AWS account identifiers"
+	if len(id) > digits {
+		return id[:digits]
+	}
+	return id
 }
 
 // place puts the suspect into the region, as the finding describes it, and connects its traffic.
