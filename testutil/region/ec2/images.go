@@ -1,5 +1,10 @@
 package ec2
 
+import "slices"
+
+// amazonAccount owns Amazon Linux images.
+const amazonAccount = "137112412989"
+
 // Image is a machine image to seed.
 type Image struct {
 	ID, Name     string
@@ -33,10 +38,14 @@ func (s *Service) AddImage(i Image) string {
 func (s *Service) describeImages(r *request) (map[string]any, error) {
 	show := func(i *image) map[string]any {
 		return map[string]any{"ImageId": i.id, "Name": i.name, "Architecture": i.architecture, "State": "available", "ImageType": "machine", "Public": true,
-			"OwnerId": "137112412989", "ImageOwnerAlias": "amazon", "RootDeviceName": i.root, "RootDeviceType": "ebs", "VirtualizationType": "hvm",
+			"OwnerId": amazonAccount, "ImageOwnerAlias": "amazon", "RootDeviceName": i.root, "RootDeviceType": "ebs", "VirtualizationType": "hvm",
 			"EnaSupport": true, "Hypervisor": "xen", "Tags": tagList(i.tags)}
 	}
-	return r.list(viewsOf(s, show), listing{kind: kindImage, ids: "ImageIds", out: "Images", tags: "Tags", idsOrPages: true, filters: map[string]string{
+	views := viewsOf(s, show)
+	if owners := r.strs("Owners"); len(owners) > 0 && !slices.Contains(owners, "amazon") && !slices.Contains(owners, amazonAccount) {
+		views = nil
+	}
+	return r.list(views, listing{kind: kindImage, ids: "ImageIds", out: "Images", tags: "Tags", idsOrPages: true, filters: map[string]string{
 		"architecture": "Architecture", "image-id": "ImageId", "image-type": "ImageType", "is-public": "Public", "name": "Name", "owner-alias": "ImageOwnerAlias",
 		"owner-id": "OwnerId", "root-device-name": "RootDeviceName", "root-device-type": "RootDeviceType", "state": "State",
 		"virtualization-type": "VirtualizationType", "ena-support": "EnaSupport", "hypervisor": "Hypervisor"}})

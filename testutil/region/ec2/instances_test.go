@@ -242,6 +242,15 @@ func TestLaunchRefusals(t *testing.T) {
 		{"less than one", func(in *sdk.RunInstancesInput) { in.MinCount = aws.Int32(0) }, "InvalidParameterValue"},
 		{"tags of what a launch does not make", func(in *sdk.RunInstancesInput) { in.TagSpecifications = tagSpec("vpc", "a", "b") }, "InvalidParameterValue"},
 		{"a tag IMDS cannot serve", func(in *sdk.RunInstancesInput) { in.TagSpecifications = tagSpec("instance", "a b", "") }, "InvalidParameterValue"},
+		{"a key pair nobody made", func(in *sdk.RunInstancesInput) { in.KeyName = aws.String("k") }, "InvalidKeyPair.NotFound"},
+		{"spot, which is not played", func(in *sdk.RunInstancesInput) {
+			in.InstanceMarketOptions = &types.InstanceMarketOptionsRequest{MarketType: "spot"}
+		}, "UnsupportedOperation"},
+		{"a UDP timeout of 29 s", func(in *sdk.RunInstancesInput) {
+			in.SubnetId = nil
+			in.NetworkInterfaces = []types.InstanceNetworkInterfaceSpecification{{DeviceIndex: aws.Int32(0), SubnetId: &l.subnet,
+				ConnectionTrackingSpecification: &types.ConnectionTrackingSpecificationRequest{UdpTimeout: aws.Int32(29)}}}
+		}, "InvalidParameterValue"},
 		{"a hop limit of 65", func(in *sdk.RunInstancesInput) {
 			in.MetadataOptions = &types.InstanceMetadataOptionsRequest{HttpPutResponseHopLimit: aws.Int32(65)}
 		}, "InvalidParameterValue"},
@@ -413,13 +422,15 @@ func TestInstanceStatusAttributeAndConsole(t *testing.T) {
 	l.must(err)
 	l.equal("the new one", status.InstanceStatuses[0].InstanceState.Name, "pending")
 	for attribute, get := range map[types.InstanceAttributeName]func(*sdk.DescribeInstanceAttributeOutput) any{
-		"userData":                          func(o *sdk.DescribeInstanceAttributeOutput) any { return *o.UserData.Value == "aGk=" },
-		"instanceInitiatedShutdownBehavior": func(o *sdk.DescribeInstanceAttributeOutput) any { return *o.InstanceInitiatedShutdownBehavior.Value == "terminate" },
-		"disableApiTermination":             func(o *sdk.DescribeInstanceAttributeOutput) any { return !*o.DisableApiTermination.Value },
-		"instanceType":                      func(o *sdk.DescribeInstanceAttributeOutput) any { return *o.InstanceType.Value == "c7gn.large" },
-		"groupSet":                          func(o *sdk.DescribeInstanceAttributeOutput) any { return len(o.Groups) == 1 },
-		"blockDeviceMapping":                func(o *sdk.DescribeInstanceAttributeOutput) any { return len(o.BlockDeviceMappings) == 1 },
-		"sourceDestCheck":                   func(o *sdk.DescribeInstanceAttributeOutput) any { return *o.SourceDestCheck.Value },
+		"userData": func(o *sdk.DescribeInstanceAttributeOutput) any { return *o.UserData.Value == "aGk=" },
+		"instanceInitiatedShutdownBehavior": func(o *sdk.DescribeInstanceAttributeOutput) any {
+			return *o.InstanceInitiatedShutdownBehavior.Value == "terminate"
+		},
+		"disableApiTermination": func(o *sdk.DescribeInstanceAttributeOutput) any { return !*o.DisableApiTermination.Value },
+		"instanceType":          func(o *sdk.DescribeInstanceAttributeOutput) any { return *o.InstanceType.Value == "c7gn.large" },
+		"groupSet":              func(o *sdk.DescribeInstanceAttributeOutput) any { return len(o.Groups) == 1 },
+		"blockDeviceMapping":    func(o *sdk.DescribeInstanceAttributeOutput) any { return len(o.BlockDeviceMappings) == 1 },
+		"sourceDestCheck":       func(o *sdk.DescribeInstanceAttributeOutput) any { return *o.SourceDestCheck.Value },
 	} {
 		out, err := l.api.DescribeInstanceAttribute(ctx, &sdk.DescribeInstanceAttributeInput{InstanceId: made.InstanceId, Attribute: attribute})
 		l.must(err)

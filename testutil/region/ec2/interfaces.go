@@ -39,6 +39,7 @@ type Interface struct {
 	RequesterManaged     bool
 	DeleteOnTermination  bool
 	AssociatedPublicAddr string
+	Conntrack            Conntrack
 }
 
 // netInterface is an elastic network interface.
@@ -53,7 +54,36 @@ type netInterface struct {
 	requesterID      string
 	public           string
 	mtu              int
+	conntrack        Conntrack
 	attachment       *attachment
+}
+
+// Conntrack are the idle timeouts of connection tracking, in seconds; 0 means AWS's
+// default (API reference, ConnectionTrackingSpecificationRequest).
+type Conntrack struct{ TCPEstablished, UDPStream, UDP int }
+
+func conntrackOf(p params) (Conntrack, error) {
+	spec := p.object("ConnectionTrackingSpecification")
+	c := Conntrack{spec.number("TcpEstablishedTimeout"), spec.number("UdpStreamTimeout"), spec.number("UdpTimeout")}
+	for _, t := range []struct {
+		name               string
+		value, least, most int
+	}{{"TcpEstablishedTimeout", c.TCPEstablished, 60, 432000}, {"UdpStreamTimeout", c.UDPStream, 60, 180}, {"UdpTimeout", c.UDP, 30, 60}} {
+		if spec.has(t.name) && (t.value < t.least || t.value > t.most) {
+			return c, invalidValue("Value (%d) for parameter %s is invalid. It must be between %d and %d.", t.value, t.name, t.least, t.most)
+		}
+	}
+	return c, nil
+}
+
+func (c Conntrack) show() map[string]any {
+	m := map[string]any{}
+	for name, value := range map[string]int{"TcpEstablishedTimeout": c.TCPEstablished, "UdpStreamTimeout": c.UDPStream, "UdpTimeout": c.UDP} {
+		if value != 0 {
+			m[name] = value
+		}
+	}
+	return m
 }
 
 type attachment struct {
@@ -149,7 +179,7 @@ func (s *Service) interfacesOf(i *instance) []*netInterface {
 func (s *Service) known(e *netInterface) Interface {
 	out := Interface{ID: e.id, SubnetID: e.subnet.id, VPCID: e.subnet.vpc.id, Zone: e.subnet.zone, Type: e.typ, Address: e.address,
 		Secondary: slices.Clone(e.secondary), IPv6: slices.Clone(e.ipv6), Groups: slices.Clone(e.groups), MTU: e.mtu,
-		RequesterManaged: e.requesterManaged, AssociatedPublicAddr: e.public}
+		RequesterManaged: e.requesterManaged, AssociatedPublicAddr: e.public, Conntrack: e.conntrack}
 	if e.attachment != nil {
 		out.InstanceID, out.DeviceIndex, out.DeleteOnTermination = e.attachment.instanceID, e.attachment.device, e.attachment.deleteOnTermination
 	}
@@ -210,6 +240,7 @@ type interfacePlan struct {
 	device, card        int
 	public              bool
 	deleteOnTermination bool
+	conntrack           Conntrack
 }
 
 // planInterface checks the addresses and groups of an interface specification.
@@ -225,7 +256,15 @@ func (s *Service) planInterface(p params, n *subnet, groupIDs []string) (*interf
 	if t := p.str("InterfaceType"); t != "" {
 		plan.typ = t
 	}
+	for _, prefixes := range []string{"Ipv4Prefixes", "Ipv4PrefixCount", "Ipv6Prefixes", "Ipv6PrefixCount"} {
+		if p.has(prefixes) {
+			return nil, unsupported(prefixes)
+		}
+	}
 	var err error
+	if plan.conntrack, err = conntrackOf(p); err != nil {
+		return nil, err
+	}
 	if plan.groups, err = s.groupsFor(n.vpc, groupIDs); err != nil {
 		return nil, err
 	}
@@ -271,7 +310,7 @@ func (s *Service) planInterface(p params, n *subnet, groupIDs []string) (*interf
 func (s *Service) makeInterface(plan *interfacePlan, tags map[string]string) (*netInterface, error) {
 	n := plan.subnet
 	made := &netInterface{thing: s.newThing(kindInterface, tags), subnet: n, address: plan.address, secondary: slices.Clone(plan.secondary),
-		ipv6: slices.Clone(plan.ipv6), groups: plan.groups, typ: plan.typ, description: plan.description, mtu: jumboMTU}
+		ipv6: slices.Clone(plan.ipv6), groups: plan.groups, typ: plan.typ, description: plan.description, mtu: jumboMTU, conntrack: plan.conntrack}
 	if n.cidr.IsValid() {
 		taken := map[netip.Addr]bool{}
 		for _, a := range append(slices.Clone(plan.secondary), plan.address) {
@@ -394,6 +433,9 @@ func (s *Service) showCommon(e *netInterface) map[string]any {
 		v6 = append(v6, map[string]any{"Ipv6Address": a.String()})
 	}
 	m["Groups"], m["PrivateIpAddresses"], m["Ipv6Addresses"] = groups, addresses, v6
+	if e.conntrack != (Conntrack{}) {
+		m["ConnectionTrackingConfiguration"] = e.conntrack.show()
+	}
 	return m
 }
 

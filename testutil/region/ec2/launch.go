@@ -260,6 +260,9 @@ func (s *Service) planGuest(plan *launch) error {
 			return invalidValue("Value (%s) for parameter iamInstanceProfile is invalid. Invalid IAM Instance Profile", profile.str("Arn")+profile.str("Name"))
 		}
 	}
+	if key := plan.str("KeyName"); key != "" { // nobody has made one
+		return apiError("InvalidKeyPair.NotFound", "The key pair '%s' does not exist", key)
+	}
 	if b := plan.str("InstanceInitiatedShutdownBehavior"); b != "" {
 		plan.behavior = b
 	}
@@ -324,7 +327,7 @@ func (s *Service) carryOut(r *request, plan *launch) ([]string, error) {
 	for index := range plan.count {
 		i := &instance{thing: s.newThing(kindInstance, plan.tags["instance"]), typ: plan.typ.name, image: plan.image.id, architecture: plan.image.architecture, reservation: reservation,
 			template: plan.template, templateVersion: plan.templateVersion, subnet: plan.interfaces[0].subnet, profile: plan.profile, userData: plan.userData,
-			behavior: plan.behavior, metadata: plan.metadata, launched: r.now, token: r.str("ClientToken"), principal: r.principal, key: plan.str("KeyName"), root: plan.image.root,
+			behavior: plan.behavior, metadata: plan.metadata, launched: r.now, token: r.str("ClientToken"), principal: r.principal, root: plan.image.root,
 			launchIndex: index, protected: plan.flag("DisableApiTermination"), ebsOptimized: plan.flag("EbsOptimized")}
 		for _, p := range plan.interfaces {
 			if p.device == 0 {

@@ -64,3 +64,24 @@ var operations = map[string]func(*Service, *request) (map[string]any, error){
 	"DeleteTrafficMirrorSession":               (*Service).deleteMirrorSession,
 	"DescribeTrafficMirrorSessions":            (*Service).describeMirrorSessions,
 }
+
+// without lists the parameters that AWS takes and the local region does not play.
+// They are refused, so that nobody believes they had an effect.
+var without = map[string][]string{
+	"RunInstances": {"AdditionalInfo", "CapacityReservationSpecification", "ElasticGpuSpecification", "ElasticInferenceAccelerators", "EnablePrimaryIpv6", "EnclaveOptions",
+		"HibernationOptions", "InstanceMarketOptions", "KernelId", "LicenseSpecifications", "Operator", "RamdiskId", "SecondaryInterfaces", "SecurityGroups"},
+	"TerminateInstances":             {"Force", "SkipOsShutdown"},
+	"StopInstances":                  {"Force", "Hibernate", "SkipOsShutdown"},
+	"CreateNetworkInterface":         {"EnablePrimaryIpv6", "Operator"},
+	"CreateVpcEndpoint":              {"ResourceConfigurationArn", "ServiceNetworkArn", "ServiceRegion", "SubnetConfigurations"},
+	"AuthorizeSecurityGroupIngress":  {"SourceSecurityGroupName", "SourceSecurityGroupOwnerId"},
+	"AuthorizeSecurityGroupEgress":   {"SourceSecurityGroupName", "SourceSecurityGroupOwnerId"},
+	"RevokeSecurityGroupIngress":     {"SourceSecurityGroupName", "SourceSecurityGroupOwnerId"},
+	"RevokeSecurityGroupEgress":      {"SourceSecurityGroupName", "SourceSecurityGroupOwnerId"},
+	"DescribeLaunchTemplateVersions": {"MinVersion", "MaxVersion", "ResolveAlias"},
+	"DescribeImages":                 {"ExecutableUsers"},
+}
+
+func unsupported(parameter string) *APIError {
+	return apiError("UnsupportedOperation", "the local region does not play the parameter %s", parameter)
+}

@@ -205,6 +205,11 @@ func (s *Service) perform(r *request) (map[string]any, error) {
 	if do == nil {
 		return nil, apiError("UnsupportedOperation", "the local region has no %s", r.call.Operation)
 	}
+	for _, parameter := range without[r.call.Operation] {
+		if value, given := r.params[parameter]; given && value != false {
+			return nil, unsupported(parameter)
+		}
+	}
 	if r.flag("DryRun") {
 		return nil, &APIError{Code: "DryRunOperation", Message: "Request would have succeeded, but DryRun flag is set.", Status: http.StatusPreconditionFailed}
 	}

@@ -2,6 +2,7 @@ package ec2
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -145,10 +146,8 @@ func mergedInterfaces(data, call params) []any {
 		}
 	}
 	var out []any
-	for device := range len(byDevice) + 16 {
-		if spec := byDevice[device]; spec != nil {
-			out = append(out, spec)
-		}
+	for _, device := range slices.Sorted(maps.Keys(byDevice)) {
+		out = append(out, byDevice[device])
 	}
 	return out
 }
