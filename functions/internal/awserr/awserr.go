@@ -4,6 +4,8 @@ package awserr
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -23,11 +25,13 @@ func Code(err error) string {
 
 // IsNotFound says that the thing is not there. Traffic mirroring has several spellings of it, in the documents and
 // in practice (EC2 API Reference, "Error codes"), so the form decides.
+//
+// A bucket that is not there is no such thing: the deployment is broken, and must not be taken for an empty one.
 func IsNotFound(err error) bool {
 	code := Code(err)
-	return strings.HasSuffix(code, ".NotFound") || strings.HasSuffix(code, "NotFound") || strings.HasSuffix(code, "NoFound") ||
-		slices.Contains([]string{"NoSuchKey", "NotFound", "ResourceNotFoundException", "InvalidTrafficMirrorTarget"}, code) ||
-		status(err) == http.StatusNotFound
+	return strings.HasSuffix(code, "NotFound") || strings.HasSuffix(code, "NoFound") ||
+		slices.Contains([]string{"NoSuchKey", "ResourceNotFoundException", "InvalidTrafficMirrorTarget"}, code) ||
+		status(err) == http.StatusNotFound && code != "NoSuchBucket"
 }
 
 // IsExisting says that the thing is there already: a create-only write met an object, a name is taken, a rule exists.
@@ -56,8 +60,17 @@ func IsNoCapacity(err error) bool {
 // throttles are the codes with which AWS asks to come back later.
 var throttles = []string{
 	"RequestLimitExceeded", "Throttling", "ThrottlingException", "ThrottledException", "TooManyRequestsException",
-	"SlowDown", "RequestThrottled", "ServiceUnavailable", "InternalError", "InternalFailure", "Unavailable",
+	"SlowDown", "RequestThrottled", "RequestThrottledException", "EC2ThrottledException", "BandwidthLimitExceeded",
+	"ServiceUnavailable", "InternalError", "InternalFailure", "Unavailable", "RequestTimeout", "RequestTimeoutException",
 	"ConditionalRequestConflict", "OperationAborted",
+}
+
+// fresh begin the codes of "not found" for what a capture makes itself: its id may be too young for every part of EC2
+// to know it. Of anything else, not found is the truth.
+var fresh = []string{"InvalidGroup", "InvalidInstanceID", "InvalidNetworkInterfaceID", "InvalidTrafficMirror"}
+
+func isFresh(err error) bool {
+	return IsNotFound(err) && slices.ContainsFunc(fresh, func(f string) bool { return strings.HasPrefix(Code(err), f) })
 }
 
 // IsTransient says that the same call may well succeed later: throttling, a server's fault, a broken connection, a
@@ -66,11 +79,13 @@ func IsTransient(err error) bool {
 	if err == nil {
 		return false
 	}
-	if slices.Contains(throttles, Code(err)) || status(err) >= http.StatusInternalServerError {
+	if slices.Contains(throttles, Code(err)) || status(err) >= http.StatusInternalServerError || isFresh(err) {
 		return true
 	}
 	var sending *smithyhttp.RequestSendError
-	return errors.As(err, &sending) || errors.Is(err, context.DeadlineExceeded)
+	var network net.Error
+	return errors.As(err, &sending) || errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, context.DeadlineExceeded)
 }
 
 func status(err error) int {
