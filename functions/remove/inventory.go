@@ -36,6 +36,9 @@ type Item struct {
 	doubt   string // why it is not provably ours; "" when it is
 }
 
+// key tells items apart: a session's schedule is named for the session.
+func (i Item) key() string { return i.Kind + " " + i.ID }
+
 func (i Item) mirrors() bool { return i.Kind == KindSession }
 
 // Gone says that nothing is left to remove. EC2 shows a terminated instance for about an hour after it is gone.

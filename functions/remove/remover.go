@@ -45,7 +45,7 @@ func (r Remover) Pass(ctx context.Context, c events.CaptureID, by, phase string)
 			continue
 		}
 		if why := item.doubt; why != "" {
-			refused[item.ID] = why
+			refused[item.key()] = why
 			blocked = true
 			slog.Error("refused to remove", "capture", c, "kind", item.Kind, "id", item.ID, "why", why)
 			continue
@@ -72,7 +72,7 @@ func (r Remover) Pass(ctx context.Context, c events.CaptureID, by, phase string)
 // only says whether nothing but item itself is there any more.
 func only(items []Item, item Item) bool {
 	for _, other := range items {
-		if other.ID != item.ID && !other.Gone() {
+		if other.key() != item.key() && !other.Gone() {
 			return false
 		}
 	}
@@ -85,20 +85,20 @@ func certify(c events.CaptureID, by string, before, after []Item, refused map[st
 	still := map[string]Item{}
 	for _, item := range after {
 		if !item.Gone() {
-			still[item.ID] = item
+			still[item.key()] = item
 		}
 	}
 	for _, item := range before {
 		cert.Found = append(cert.Found, item.Resource)
-		if _, there := still[item.ID]; !there {
+		if _, there := still[item.key()]; !there {
 			cert.Gone = append(cert.Gone, item.Resource)
 		}
 	}
 	for _, item := range after {
-		if _, there := still[item.ID]; !there {
+		if _, there := still[item.key()]; !there {
 			continue
 		}
-		if why, no := refused[item.ID]; no {
+		if why, no := refused[item.key()]; no {
 			item.Reason = why
 			cert.Refused = append(cert.Refused, item.Resource)
 		} else {

@@ -111,7 +111,7 @@ func prepare(o options) (prepared, error) {
 	}
 	p.config.OuterIPv6 = o.ipv6
 	p.config.Replay = o.duration / 2
-	p.config.EC2 = ec2.Config{Pending: time.Second, ShuttingDown: 10 * time.Second}
+	p.config.EC2 = ec2.Config{Pending: time.Second, ShuttingDown: 4 * time.Second}
 	p.config.Change = func(s *events.Settings) {
 		s.DurationSeconds, s.PacketLength, s.Filter = request.DurationSeconds, request.PacketLength, request.Filter
 	}

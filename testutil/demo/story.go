@@ -264,9 +264,9 @@ func (t *story) teardown(c events.CaptureID) ([]string, error) {
 			return nil, err
 		}
 		for _, r := range certificate.Gone {
-			if !seen[r.ID] {
-				seen[r.ID] = true
-				gone = append(gone, r.Kind+" "+r.ID)
+			if thing := r.Kind + " " + r.ID; !seen[thing] {
+				seen[thing] = true
+				gone = append(gone, thing)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -100,8 +101,12 @@ func (g *guests) metadata(i ec2.Instance) imds.Instance {
 		AvailabilityZone: i.Zone, LaunchTime: i.LaunchedAt, UserData: i.UserData, MetadataTags: i.MetadataTags, Tags: i.Tags,
 	}
 	for _, ni := range i.Interfaces {
+		mac, err := net.ParseMAC(g.region.EC2.MAC(ni.ID))
+		if err != nil {
+			g.region.log.Error("interface without MAC", "eni", ni.ID, "err", err)
+		}
 		m.Interfaces = append(m.Interfaces, imds.Interface{
-			ID: ni.ID, SubnetID: ni.SubnetID, VPCID: ni.VPCID, DeviceIndex: ni.DeviceIndex, SecurityGroupIDs: ni.Groups,
+			ID: ni.ID, MAC: mac, SubnetID: ni.SubnetID, VPCID: ni.VPCID, DeviceIndex: ni.DeviceIndex, SecurityGroupIDs: ni.Groups,
 			IPv4s: append([]netip.Addr{ni.Address}, ni.Secondary...), IPv6s: ni.IPv6,
 		})
 	}
