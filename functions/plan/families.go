@@ -37,7 +37,7 @@ func set(words string) map[string]bool {
 func mirrorable(instanceType string) (yes, known bool) {
 	family, size, _ := strings.Cut(strings.ToLower(instanceType), ".")
 	if strings.HasPrefix(size, "metal") && !strings.HasPrefix(family, "mac") {
-		return metalFamilies[family], true
+		return metalFamilies[family], metalFamilies[family] || virtualFamilies[family] || refusedFamilies[family]
 	}
 	if virtualFamilies[family] {
 		return true, true

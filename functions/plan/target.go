@@ -4,8 +4,10 @@ package plan
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
@@ -22,7 +24,8 @@ type Targets struct {
 
 // Choose picks a suspect's interfaces from those described now. A finding is a snapshot, so an interface that has
 // moved to another instance since is not the suspect any more. In order: the interface that the finding's action
-// names; the one that holds the suspect's address; all interfaces of the instance, the primary first, up to limit.
+// names; those that hold the suspect's addresses; all interfaces of the instance, the primary first. The last two up to
+// limit.
 func Choose(s events.Suspect, described []types.NetworkInterface, limit int) (Targets, error) {
 	ours := slices.DeleteFunc(slices.Clone(described), func(ni types.NetworkInterface) bool {
 		return s.InstanceID != "" && attachedTo(ni) != s.InstanceID
@@ -34,10 +37,19 @@ func Choose(s events.Suspect, described []types.NetworkInterface, limit int) (Ta
 	}); i >= 0 {
 		return Targets{Interfaces: ours[i : i+1], Why: "the finding names it"}, nil
 	}
+	var why []string
+	held := map[string]bool{}
 	for _, address := range s.LocalAddresses {
-		if i := slices.IndexFunc(ours, func(ni types.NetworkInterface) bool { return holds(ni, address) }); i >= 0 {
-			return Targets{Interfaces: ours[i : i+1], Why: "it holds the finding's local address " + address}, nil
+		for _, ni := range ours {
+			if holds(ni, address) {
+				held[aws.ToString(ni.NetworkInterfaceId)] = true
+				why = append(why, address)
+			}
 		}
+	}
+	if len(held) > 0 {
+		holders := slices.DeleteFunc(ours, func(ni types.NetworkInterface) bool { return !held[aws.ToString(ni.NetworkInterfaceId)] })
+		return upTo(limit, holders, "it holds a local address of the finding: "+strings.Join(why, ", ")), nil
 	}
 	if s.InstanceID == "" || len(ours) == 0 {
 		what := s.InstanceID
@@ -50,11 +62,14 @@ func Choose(s events.Suspect, described []types.NetworkInterface, limit int) (Ta
 			Remedy: "look for the instance that took over its address and start a capture by hand",
 		}
 	}
-	t := Targets{Interfaces: ours, Why: "interface of the suspect instance; the finding names none"}
-	if limit > 0 && len(ours) > limit {
-		t.Interfaces, t.Left = ours[:limit], len(ours)-limit
+	return upTo(limit, ours, "interface of the suspect instance; the finding names none"), nil
+}
+
+func upTo(limit int, list []types.NetworkInterface, why string) Targets {
+	if limit > 0 && len(list) > limit {
+		return Targets{Interfaces: list[:limit], Why: why, Left: len(list) - limit}
 	}
-	return t, nil
+	return Targets{Interfaces: list, Why: why}
 }
 
 func attachedTo(ni types.NetworkInterface) string {
@@ -71,12 +86,18 @@ func deviceIndex(ni types.NetworkInterface) int32 {
 	return aws.ToInt32(ni.Attachment.DeviceIndex)
 }
 
+// holds says whether an address is one of the interface's. IPv6 can be written in many ways, so addresses are compared
+// and not their text.
 func holds(ni types.NetworkInterface, address string) bool {
-	return aws.ToString(ni.PrivateIpAddress) == address ||
-		slices.ContainsFunc(ni.PrivateIpAddresses, func(a types.NetworkInterfacePrivateIpAddress) bool {
-			return aws.ToString(a.PrivateIpAddress) == address
-		}) ||
-		slices.ContainsFunc(ni.Ipv6Addresses, func(a types.NetworkInterfaceIpv6Address) bool {
-			return aws.ToString(a.Ipv6Address) == address
-		})
+	wanted, err := netip.ParseAddr(address)
+	if err != nil {
+		return false
+	}
+	same := func(text *string) bool {
+		a, err := netip.ParseAddr(aws.ToString(text))
+		return err == nil && a == wanted
+	}
+	return same(ni.PrivateIpAddress) ||
+		slices.ContainsFunc(ni.PrivateIpAddresses, func(a types.NetworkInterfacePrivateIpAddress) bool { return same(a.PrivateIpAddress) }) ||
+		slices.ContainsFunc(ni.Ipv6Addresses, func(a types.NetworkInterfaceIpv6Address) bool { return same(a.Ipv6Address) })
 }
