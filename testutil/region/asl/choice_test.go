@@ -61,6 +61,7 @@ func TestChoiceRules(t *testing.T) {
 		{"a pattern that is a star", `"Variable":"$.s","StringMatches":"*"`, true},
 		{"a pattern without a star", `"Variable":"$.s","StringMatches":"foo"`, false},
 		{"pieces do not overlap", `"Variable":"$.s","StringMatches":"foo23.log*log"`, false},
+		{"inner pieces do not overlap the last", `"Variable":"$.s","StringMatches":"f*log*log"`, false},
 		{"pieces in another order", `"Variable":"$.s","StringMatches":"*log*foo*"`, false},
 		{"an escaped star and backslash", `"Variable":"$.star","StringMatches":"a\\*b\\\\*"`, true},
 		{"an escaped star is no wildcard", `"Variable":"$.s","StringMatches":"foo\\*"`, false},

@@ -115,8 +115,8 @@ func Start(ctx context.Context, m *Machine, input json.RawMessage, o Options) (*
 	if err := o.complete(m); err != nil {
 		return nil, fmt.Errorf("start execution %s: %w", o.Name, err)
 	}
-	if len(input) > maxPayload {
-		return nil, fmt.Errorf("start execution %s: input of %d bytes is longer than %d", o.Name, len(input), maxPayload)
+	if len(input) > MaxPayload {
+		return nil, fmt.Errorf("start execution %s: input of %d bytes is longer than %d", o.Name, len(input), MaxPayload)
 	}
 	doc, err := decode(input)
 	if err != nil {
@@ -223,7 +223,7 @@ func (x *Execution) Drain() {
 // record writes an event. When only the last event has room, the execution ends instead.
 func (x *Execution) record(kind string, previous int64, d Details) int64 {
 	x.mu.Lock()
-	if len(x.events) >= maxEvents-1 {
+	if len(x.events) >= MaxEvents-1 {
 		x.mu.Unlock()
 		x.cancel(errHistoryFull)
 		return previous
@@ -260,7 +260,7 @@ func (x *Execution) finish(root *thread, out any, err error) {
 		r.Status, r.Error, r.Cause = Failed, failure.Name, failure.Cause
 	case cause == errHistoryFull:
 		r.Status, r.Error = Failed, errRuntime
-		r.Cause = fmt.Sprintf("The execution reached the maximum number of history events (%d).", maxEvents)
+		r.Cause = fmt.Sprintf("The execution reached the maximum number of history events (%d).", MaxEvents)
 	// The service shows no predecessor for an end that comes from outside.
 	case cause == errTimedOut:
 		r.Status, previous = TimedOut, 0

@@ -133,7 +133,7 @@ func textOf(length int) string { return `"` + strings.Repeat("x", length-2) + `"
 
 // States.ALL catches none of these, by the documents.
 func TestDataLimit(t *testing.T) {
-	long, fits := textOf(maxPayload+1), textOf(maxPayload)
+	long, fits := textOf(MaxPayload+1), textOf(MaxPayload)
 	const catch = `,"Catch":[{"ErrorEquals":["States.ALL"],"Next":"X"}]`
 	const function = "arn:aws:lambda:us-east-1:123456789012:function:f"
 	for _, row := range []struct{ rule, state, input, answer, cause string }{
@@ -144,8 +144,8 @@ func TestDataLimit(t *testing.T) {
 		{"a longer input of a task", task + `,"Parameters":{"a.$":"$"}` + catch, fits, `1`, "The state/task 'X' returned a result with a size exceeding the maximum number of bytes service limit."},
 		{"a longer output of a Pass state", `"Type":"Pass","Parameters":{"a.$":"$"}`, fits, "", "The state/task 'X' returned a result with a size exceeding the maximum number of bytes service limit."},
 		{"a longer output of a task", task + `,"ResultSelector":{"a.$":"$"}` + catch, `{}`, fits, "The state/task 'X' returned a result with a size exceeding the maximum number of bytes service limit."},
-		{"results that are too long together", parallel(catch, branch("A", pass), branch("B", pass)), textOf(maxPayload / 2), "", "The state/task 'X' returned a result with a size exceeding the maximum number of bytes service limit."},
-		{"a letter of two bytes counts twice", `"Type":"Pass","Parameters":{"a.$":"$"}`, `"` + strings.Repeat("é", maxPayload/2-1) + `"`, "", "The state/task 'X' returned a result with a size exceeding the maximum number of bytes service limit."},
+		{"results that are too long together", parallel(catch, branch("A", pass), branch("B", pass)), textOf(MaxPayload / 2), "", "The state/task 'X' returned a result with a size exceeding the maximum number of bytes service limit."},
+		{"a letter of two bytes counts twice", `"Type":"Pass","Parameters":{"a.$":"$"}`, `"` + strings.Repeat("é", MaxPayload/2-1) + `"`, "", "The state/task 'X' returned a result with a size exceeding the maximum number of bytes service limit."},
 	} {
 		t.Run(row.rule, func(t *testing.T) {
 			r := run(t, end(row.state), row.input, script(row.answer))
@@ -162,7 +162,7 @@ func TestDataLimit(t *testing.T) {
 }
 
 func TestHistoryLimit(t *testing.T) {
-	// A Map of n items with a Pass state each writes 6+4n events, a Pass state before it 2 more.
+	// A Map of n items with a Pass state each writes 6+4n events; a Pass state before it adds 2, a task 5.
 	count := func(n int) string { return "[0" + strings.Repeat(",0", n-1) + "]" }
 	for _, row := range []struct {
 		rule, definition, input string
@@ -171,11 +171,12 @@ func TestHistoryLimit(t *testing.T) {
 	}{
 		{"25,000 events are allowed", `{"StartAt":"P","States":{"P":{"Type":"Pass","Next":"X"},` + end(mapping)[len(`{"StartAt":"X","States":{`):], count(6248), Succeeded, 25_000},
 		{"the event with number 25,000 ends a longer one", end(mapping), count(6249), Failed, 25_000},
+		{"there is no room to leave the last state", `{"StartAt":"P","States":{"P":{"Type":"Pass","Next":"T"},"T":{` + task + `,"Next":"X"},` + end(mapping)[len(`{"StartAt":"X","States":{`):], count(6247), Failed, 25_000},
 		{"a loop without end ends there, too", one(`"Type":"Choice","Choices":[{"Variable":"$","IsNull":true,"Next":"Y"}],"Default":"X"`), `{}`, Failed, 25_000},
 		{"no Catch runs", end(`"Type":"Parallel","Catch":[{"ErrorEquals":["States.ALL"],"Next":"X"}],"Branches":[` + branch("A", `"Type":"Choice","Choices":[{"Variable":"$","IsNull":true,"Next":"B"}],"Default":"A"},"B":{"Type":"Succeed"`) + `]`), `{}`, Failed, 25_000},
 	} {
 		t.Run(row.rule, func(t *testing.T) {
-			r := run(t, row.definition, row.input, nil)
+			r := run(t, row.definition, row.input, echo)
 			if r.Status != row.status || len(r.Events) != row.events {
 				t.Fatalf("%s: %s after %d events, not %s after %d", r.Status, r.Error, len(r.Events), row.status, row.events)
 			}
@@ -196,7 +197,7 @@ func TestStartIsRefused(t *testing.T) {
 		want    string
 	}{
 		{"input that is no JSON", simple, "nope", Options{}, "input: invalid character"},
-		{"input beyond 256 KiB", simple, textOf(maxPayload + 1), Options{}, "is longer than 262144"},
+		{"input beyond 256 KiB", simple, textOf(MaxPayload + 1), Options{}, "is longer than 262144"},
 		{"a name beyond 80 characters", simple, `{}`, Options{Name: strings.Repeat("n", 81)}, "at most 80 characters"},
 		{"an ARN of something else", simple, `{}`, Options{StateMachineArn: "arn:aws:s3:::bucket"}, "no ARN of a state machine"},
 		{"a task that nobody runs", working, `{}`, Options{}, `nobody runs the task of state "X"`},

@@ -22,7 +22,7 @@ func (v *visit) parallel() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(encode(input)) > maxPayload {
+	if len(encode(input)) > MaxPayload {
 		return nil, tooLong(v.state.Name)
 	}
 	v.begun = true
@@ -60,7 +60,7 @@ func (v *visit) mapping() (any, error) {
 		if jobs[i].input, err = v.state.itemSelector.eval(in); err != nil {
 			return nil, v.wrap(err)
 		}
-		if len(encode(jobs[i].input)) > maxPayload {
+		if len(encode(jobs[i].input)) > MaxPayload {
 			return nil, tooLong(v.state.Name)
 		}
 	}

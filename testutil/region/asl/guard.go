@@ -93,7 +93,7 @@ func (v *visit) task() (any, error) {
 		return nil, err
 	}
 	payload := encode(input)
-	if len(payload) > maxPayload {
+	if len(payload) > MaxPayload {
 		return nil, tooLong(v.state.Name)
 	}
 	timeout, err := v.timeout()
@@ -177,7 +177,7 @@ func (v *visit) judge(result json.RawMessage, err error) (any, *Error, error) {
 		return nil, &Error{errTaskFailed, err.Error()}, nil
 	case result == nil:
 		return nil, nil, nil
-	case len(result) > maxPayload:
+	case len(result) > MaxPayload:
 		name := v.state.integration.service
 		if v.state.integration.lambda {
 			name = v.state.Resource

@@ -170,7 +170,7 @@ func TestCatch(t *testing.T) {
 func TestNotCaught(t *testing.T) {
 	const all = `"Catch":[{"ErrorEquals":["States.ALL"],"Next":"C"}]`
 	const none = `"Catch":[{"ErrorEquals":["B"],"Next":"C"}]`
-	long := `"` + strings.Repeat("x", maxPayload) + `"`
+	long := `"` + strings.Repeat("x", MaxPayload) + `"`
 	for _, row := range []struct{ rule, handlers, answer, err string }{
 		{"an error that no catcher takes", none, "A", "A"},
 		{"States.Runtime of a runner", all, "States.Runtime", "States.Runtime"},

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// maxEvents is how many events a history may hold. The event with this number is the one that ends
+// MaxEvents is how many events a history may hold. The event with this number is the one that ends
 // the execution (Step Functions developer guide, service quotas).
-const maxEvents = 25_000
+const MaxEvents = 25_000
 
 // Event is one entry of an execution's history. Its JSON form is that of the API's HistoryEvent
 // (Step Functions API reference).

@@ -60,7 +60,7 @@ func (t *thread) run(g *Graph, input any) (any, error) {
 		if err := t.alive(); err != nil {
 			return nil, err
 		}
-		out, next, err := t.visit(g.States[name], input)
+		out, next, err := t.enter(g.States[name], input)
 		if err != nil {
 			return nil, err
 		}
@@ -71,8 +71,8 @@ func (t *thread) run(g *Graph, input any) (any, error) {
 	}
 }
 
-// visit executes one state.
-func (t *thread) visit(s *State, raw any) (out any, next string, err error) {
+// enter executes one state.
+func (t *thread) enter(s *State, raw any) (out any, next string, err error) {
 	v := &visit{thread: t, state: s, raw: raw, entered: time.Now()}
 	v.id = t.emit(s.Type+"StateEntered", Details{Name: s.Name, Input: encode(raw)})
 	switch s.Type {
@@ -181,7 +181,7 @@ func (v *visit) wrap(err error) error {
 
 // measure refuses an output that is too long.
 func (v *visit) measure(out any) error {
-	if len(encode(out)) > maxPayload {
+	if len(encode(out)) > MaxPayload {
 		return tooLong(v.state.Name)
 	}
 	return nil

@@ -11,9 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// maxPayload is the most a state's input, output or result may measure as UTF-8
+// MaxPayload is the most a state's input, output or result may measure as UTF-8
 // (Step Functions developer guide, service quotas: 256 KiB).
-const maxPayload = 256 * 1024
+const MaxPayload = 256 * 1024
 
 // maxNesting bounds the depth of a document, so that recursion over it stays shallow.
 const maxNesting = 500

@@ -50,7 +50,8 @@ type State struct {
 	End  bool
 
 	Resource string // Task
-	// TimeoutSeconds of a Task, 0 if none is given or TimeoutSecondsPath is used.
+	// TimeoutSeconds of a Task, 0 if none is given or TimeoutSecondsPath is used. Without either the
+	// service waits for ever; the 60 seconds of the specification it does not keep.
 	TimeoutSeconds     int
 	TimeoutSecondsPath string
 

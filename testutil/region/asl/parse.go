@@ -116,7 +116,7 @@ func (p *parser) graph(r *reader, inMap bool) *Graph {
 	if g.StartAt, ok = r.name("StartAt"); !ok {
 		r.missing("StartAt")
 	}
-	states, ok := r.object_("States")
+	states, ok := r.members("States")
 	if !ok {
 		r.missing("States")
 		return g

@@ -239,7 +239,7 @@ func parseIndexes(s *scanner) (step, error) {
 func (p *path) find(doc any) (value any, found bool) {
 	nodes := []any{doc}
 	for _, st := range p.steps {
-		var next []any
+		next := []any{}
 		for _, n := range nodes {
 			if st.descend {
 				next = descend(next, n, st)
@@ -250,8 +250,6 @@ func (p *path) find(doc any) (value any, found bool) {
 		nodes = next
 	}
 	switch {
-	case !p.definite && nodes == nil:
-		return []any{}, true
 	case !p.definite:
 		return nodes, true
 	case len(nodes) == 0:

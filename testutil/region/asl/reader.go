@@ -89,7 +89,7 @@ func takeAs[T any](r *reader, field, want string) (T, bool) {
 func (r *reader) str(field string) (string, bool)   { return takeAs[string](r, field, "a string") }
 func (r *reader) boolean(field string) (bool, bool) { return takeAs[bool](r, field, "a boolean") }
 func (r *reader) array(field string) ([]any, bool)  { return takeAs[[]any](r, field, "an array") }
-func (r *reader) object_(field string) (*object, bool) {
+func (r *reader) members(field string) (*object, bool) {
 	return takeAs[*object](r, field, "an object")
 }
 

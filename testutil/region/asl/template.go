@@ -152,7 +152,8 @@ func (in scope) field(p *path, name string) (any, error) {
 	v, ok := in.find(p)
 	if !ok {
 		// The service names States.ParameterPathFailure in its documents but reports
-		// States.Runtime, which nothing catches.
+		// States.Runtime, which nothing catches. For an index beyond the end of an array it is said to
+		// put null in silently; here that is a path to nothing like any other.
 		return nil, &unresolved{errRuntime, fmt.Sprintf(
 			"The JSONPath '%s' specified for the field '%s' could not be found in the input '%s'", p.source, name, encode(in.doc))}
 	}

@@ -39,16 +39,14 @@ func (t *turn) give() {
 
 // yield lets everybody who is waiting go first.
 func (t *turn) yield() {
-	mine := t.askAgain()
-	t.give()
-	<-mine
-}
-
-// askAgain queues the holder behind the others.
-func (t *turn) askAgain() <-chan struct{} {
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	if len(t.queue) == 0 {
+		t.mu.Unlock()
+		return
+	}
 	mine := make(chan struct{})
-	t.queue = append(t.queue, mine)
-	return mine
+	close(t.queue[0])
+	t.queue = append(t.queue[1:], mine)
+	t.mu.Unlock()
+	<-mine
 }
