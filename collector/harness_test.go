@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -40,6 +41,12 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// These tests mostly wait, for seconds to pass and for processes: more of them at once than there are processors.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code, err := func() (int, error) {
 		dir, err := os.MkdirTemp("", "collector-test-")
 		if err != nil {
@@ -89,6 +96,7 @@ type rig struct {
 	addr  netip.AddrPort // where the running collector listens
 	mu    sync.Mutex
 	log   []map[string]any
+	begun int // where in log the running collector begins
 }
 
 func newRig(t *testing.T, server *s3.Server, change func(*events.CollectorConfig)) *rig {
@@ -177,7 +185,9 @@ func (r *rig) start() {
 	if err := cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
-	r.addr = netip.AddrPort{}
+	r.mu.Lock()
+	r.addr, r.begun = netip.AddrPort{}, len(r.log)
+	r.mu.Unlock()
 	ended := make(chan struct{})
 	r.cmd, r.ended = cmd, ended
 	go func() {
@@ -186,7 +196,7 @@ func (r *rig) start() {
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
 			var line map[string]any
-			if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			if err := json.Unmarshal(lines.Bytes(), &line); err != nil { // a panic, perhaps
 				line = map[string]any{"msg": lines.Text(), "level": "NOT JSON"}
 			}
 			r.mu.Lock()
@@ -217,9 +227,9 @@ func (r *rig) awaitListening() {
 	r.await("the sockets to be bound", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		for i := len(r.log) - 1; i >= 0 && r.log[i]["msg"] != "collector begins"; i-- {
-			if r.log[i]["msg"] == "listening" {
-				r.addr = netip.MustParseAddrPort(r.log[i]["address"].(string))
+		for _, line := range r.log[r.begun:] {
+			if line["msg"] == "listening" {
+				r.addr = netip.MustParseAddrPort(line["address"].(string))
 			}
 		}
 		return r.addr.IsValid()
