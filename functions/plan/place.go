@@ -1,9 +1,7 @@
 package plan
 
 import (
-	"encoding/json"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -95,20 +93,19 @@ func s3Path(subnet string, f Facts) (id, reason string) {
 	if table == nil {
 		return "", "no route table was found"
 	}
-	internet := false
-	refused := ""
+	// The route of the prefix list is more specific than any default route, so where it leads to an endpoint, that
+	// endpoint alone decides.
 	for _, r := range table.Routes {
-		if r.State == types.RouteStateBlackhole {
+		gateway := aws.ToString(r.GatewayId)
+		if r.State == types.RouteStateBlackhole || !strings.HasPrefix(gateway, "vpce-") || aws.ToString(r.DestinationPrefixListId) != f.S3PrefixList {
 			continue
 		}
-		if gateway := aws.ToString(r.GatewayId); strings.HasPrefix(gateway, "vpce-") && aws.ToString(r.DestinationPrefixListId) == f.S3PrefixList {
-			if ok, why := admits(f.Endpoints, gateway, f.Settings.Bucket); !ok {
-				refused = why
-				continue
-			}
-			return gateway, "by gateway endpoint " + gateway
+		if ok, why := admits(f, gateway); !ok {
+			return "", why
 		}
+		return gateway, "by gateway endpoint " + gateway
 	}
+	internet := false
 	for _, r := range table.Routes {
 		if r.State == types.RouteStateBlackhole || aws.ToString(r.DestinationCidrBlock) != "0.0.0.0/0" {
 			continue
@@ -121,10 +118,7 @@ func s3Path(subnet string, f Facts) (id, reason string) {
 		}
 		internet = internet || strings.HasPrefix(aws.ToString(r.GatewayId), "igw-")
 	}
-	switch {
-	case refused != "":
-		return "", refused
-	case internet:
+	if internet {
 		return "", "only an internet gateway leads to S3, and the collector has no public address"
 	}
 	return "", "no route leads to S3"
@@ -143,69 +137,4 @@ func routeTable(subnet string, tables []types.RouteTable) *types.RouteTable {
 		}
 	}
 	return main
-}
-
-// admits says whether a gateway endpoint's policy lets objects be put into the bucket. Conditions are not
-// evaluated: a conditional Allow is taken to admit and a conditional Deny not to apply, since only a request could tell.
-func admits(endpoints []types.VpcEndpoint, id, bucket string) (bool, string) {
-	i := slices.IndexFunc(endpoints, func(e types.VpcEndpoint) bool { return aws.ToString(e.VpcEndpointId) == id })
-	if i < 0 {
-		return false, "endpoint " + id + " is not one of S3's"
-	}
-	text := aws.ToString(endpoints[i].PolicyDocument)
-	if text == "" {
-		return true, "" // the default policy allows everything
-	}
-	if decoded, err := url.QueryUnescape(text); err == nil && strings.HasPrefix(strings.TrimSpace(decoded), "{") {
-		text = decoded
-	}
-	var policy struct {
-		Statement oneOrMany[struct {
-			Effect    string
-			Action    oneOrMany[string]
-			Resource  oneOrMany[string]
-			Condition json.RawMessage
-		}]
-	}
-	if err := json.Unmarshal([]byte(text), &policy); err != nil {
-		return false, fmt.Sprintf("the policy of endpoint %s can't be read: %v", id, err)
-	}
-	allowed := false
-	for _, s := range policy.Statement {
-		matches := slices.ContainsFunc(s.Action, func(a string) bool { return covers(a, "s3:PutObject") }) &&
-			slices.ContainsFunc(s.Resource, func(r string) bool { return covers(r, "arn:aws:s3:::"+bucket+"/captures/") })
-		if matches && s.Effect == "Deny" && s.Condition == nil {
-			return false, "the policy of endpoint " + id + " denies bucket " + bucket
-		}
-		allowed = allowed || matches && s.Effect == "Allow"
-	}
-	if !allowed {
-		return false, "the policy of endpoint " + id + " does not admit bucket " + bucket
-	}
-	return true, ""
-}
-
-// covers says whether an IAM pattern with a trailing or whole wildcard covers a name.
-func covers(pattern, name string) bool {
-	if prefix, found := strings.CutSuffix(pattern, "*"); found {
-		return strings.HasPrefix(strings.ToLower(name), strings.ToLower(prefix))
-	}
-	return strings.EqualFold(pattern, name)
-}
-
-// oneOrMany reads what IAM writes as a single value or as a list.
-type oneOrMany[T any] []T
-
-func (o *oneOrMany[T]) UnmarshalJSON(data []byte) error {
-	var many []T
-	if json.Unmarshal(data, &many) == nil {
-		*o = many
-		return nil
-	}
-	var one T
-	if err := json.Unmarshal(data, &one); err != nil {
-		return err
-	}
-	*o = oneOrMany[T]{one}
-	return nil
 }

@@ -53,7 +53,7 @@ func Decide(f Facts) events.Plan {
 	}
 	add := func(v events.Verdict) { p.Verdicts = append(p.Verdicts, v) }
 	add(events.Verdict{Check: "interface", Result: events.Pass, Reason: f.Why, Evidence: []string{p.Source.NetworkInterfaceID}})
-	add(requestVerdict(f.Request))
+	add(requestVerdict(f.Request, options))
 	add(interfaceType(f.Interface))
 	add(instanceFamily(f.Interface, f.Instance))
 	add(notATarget(f))
@@ -93,12 +93,20 @@ func source(f Facts) events.Source {
 	return s
 }
 
-func requestVerdict(r events.Request) events.Verdict {
+// requestVerdict checks what was asked for, and what it becomes with the deployment's defaults.
+func requestVerdict(r events.Request, complete events.Options) events.Verdict {
 	v := events.Verdict{Check: "request", Result: events.Pass, Reason: "its options are within AWS's and the deployment's bounds"}
-	if err := r.Validate(); err != nil {
-		v.Result, v.Reason = events.Fail, strings.ReplaceAll(err.Error(), "\n", "; ")
-		v.Remedy = "correct the request and send it again"
+	err := r.Validate()
+	v.Remedy = "correct the request and send it again"
+	if err == nil {
+		err = complete.Validate()
+		v.Remedy = "correct the defaults of the deployment"
 	}
+	if err == nil {
+		v.Remedy = ""
+		return v
+	}
+	v.Result, v.Reason = events.Fail, strings.ReplaceAll(err.Error(), "\n", "; ")
 	return v
 }
 
@@ -122,6 +130,12 @@ func interfaceType(ni types.NetworkInterface) events.Verdict {
 		v.Result = events.Fail
 		v.Reason = fmt.Sprintf("%s is managed by %s; of managed interfaces AWS mirrors only those of RDS and ElastiCache", id, manager(ni))
 		v.Remedy = "capture the interface of an instance that it talks to"
+		return v
+	}
+	if aws.ToString(ni.PrivateIpAddress) == "" {
+		v.Result = events.Fail
+		v.Reason = id + " has no IPv4 address; AWS mirrors nothing in subnets of IPv6 alone"
+		v.Remedy = "capture a peer that has one, or on the host itself"
 		return v
 	}
 	if attachedTo(ni) == "" && !aws.ToBool(ni.RequesterManaged) {
@@ -152,9 +166,12 @@ func manager(ni types.NetworkInterface) string {
 	return "another AWS service"
 }
 
+// managedByDatabase goes by the requester's id, or by the descriptions that RDS and ElastiCache give. A word within a
+// description says nothing: load balancers have the names of what they serve in theirs.
 func managedByDatabase(ni types.NetworkInterface) bool {
-	who := strings.ToLower(aws.ToString(ni.RequesterId) + " " + aws.ToString(ni.Description))
-	return strings.Contains(who, "rds") || strings.Contains(who, "elasticache")
+	who, what := strings.ToLower(aws.ToString(ni.RequesterId)), strings.ToLower(aws.ToString(ni.Description))
+	return who == "amazon-rds" || who == "amazon-elasticache" ||
+		!strings.HasPrefix(who, "amazon-") && (strings.HasPrefix(what, "rdsnetworkinterface") || strings.HasPrefix(what, "elasticache"))
 }
 
 func instanceFamily(ni types.NetworkInterface, in *types.Instance) events.Verdict {
