@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"flashtap/events"
@@ -19,7 +20,7 @@ import (
 func main() {
 	boot.Start("sweep", []string{
 		"FLASHTAP_DEPLOYMENT", "FLASHTAP_BUCKET", "FLASHTAP_SCHEDULE_GROUP", "FLASHTAP_LAUNCH_TEMPLATE_ID",
-		"FLASHTAP_INSTANCE_PROFILE_ARN", "FLASHTAP_INTAKE_QUEUE_URL", "FLASHTAP_WAITING_QUEUE_URL", "FLASHTAP_EVENT_BUS",
+		"FLASHTAP_INSTANCE_PROFILE_ARN", "FLASHTAP_INTAKE_QUEUE_URL", "FLASHTAP_WAITING_QUEUE_URL", "FLASHTAP_EVENT_BUS", "FLASHTAP_STATE_MACHINE_ARN",
 	}, func(cfg aws.Config, settings events.Settings) boot.Step[trigger, report] {
 		store := evidence.Store{API: s3.NewFromConfig(cfg), Bucket: settings.Bucket}
 		schedules := scheduler.NewFromConfig(cfg)
@@ -29,6 +30,7 @@ func main() {
 			schedules: schedules,
 			queues:    sqs.NewFromConfig(cfg),
 			bus:       eventbridge.NewFromConfig(cfg),
+			machines:  sfn.NewFromConfig(cfg),
 			settings:  settings,
 		}.run
 	})

@@ -8,16 +8,20 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge/types"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"flashtap/events"
 	"flashtap/functions/evidence"
+	"flashtap/functions/internal/awserr"
 	"flashtap/functions/internal/boot"
 	"flashtap/functions/lease"
 	"flashtap/functions/remove"
@@ -29,6 +33,7 @@ type sweep struct {
 	schedules *scheduler.Client
 	queues    *sqs.Client
 	bus       *eventbridge.Client
+	machines  *sfn.Client
 	settings  events.Settings
 }
 
@@ -70,7 +75,7 @@ func (s sweep) run(ctx context.Context, t trigger) (report, error) {
 }
 
 // orphans removes what belongs to captures that are over: a tagged thing whose capture has no guard schedule, or a
-// past one, or whose execution is known to have ended. It returns the captures whose execution ended.
+// past one, or one whose execution does not run any more. It returns the captures whose execution has ended.
 func (s sweep) orphans(ctx context.Context, execution string, r *report) (map[events.CaptureID]bool, error) {
 	items, err := s.remover.Inventory(ctx, "")
 	if err != nil {
@@ -86,12 +91,15 @@ func (s sweep) orphans(ctx context.Context, execution string, r *report) (map[ev
 	}
 	living := map[events.CaptureID]bool{}
 	for _, l := range leases {
-		if execution != "" && l.Execution == execution {
+		running, err := s.running(ctx, l.Execution)
+		if err != nil {
+			return nil, err
+		}
+		if !running || l.Execution == execution {
 			dead[l.Capture] = true
 		}
 		// The guard itself begins after the drain; until then the state machine may still be at it.
-		drain := events.CaptureLimits{DrainSeconds: s.settings.DrainSeconds, PollSeconds: s.settings.CollectorPollSeconds,
-			CheckpointSeconds: s.settings.CheckpointSeconds}.DrainTime()
+		drain := time.Duration(s.settings.DrainSeconds) * time.Second
 		living[l.Capture] = !l.Over(time.Now().Add(-drain)) && !dead[l.Capture]
 	}
 	var orphans []events.CaptureID
@@ -115,6 +123,20 @@ func (s sweep) orphans(ctx context.Context, execution string, r *report) (map[ev
 		}
 	}
 	return dead, errors.Join(errs...)
+}
+
+// running asks Step Functions whether an execution still runs: the event of its end may be lost, and one pass after it
+// rarely suffices.
+func (s sweep) running(ctx context.Context, execution string) (bool, error) {
+	arn := strings.Replace(s.settings.StateMachineARN, ":stateMachine:", ":execution:", 1) + ":" + execution
+	out, err := s.machines.DescribeExecution(ctx, &sfn.DescribeExecutionInput{ExecutionArn: &arn})
+	if awserr.Code(err) == "ExecutionDoesNotExist" {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("describe execution %s: %w", execution, err)
+	}
+	return out.Status == sfntypes.ExecutionStatusRunning, nil
 }
 
 // onlyTerminated says that EC2 merely still shows terminated instances of the capture, which is nothing to remove.

@@ -181,8 +181,8 @@ func sameFrames(t *testing.T, s *deployment.Scene, c events.CaptureID) {
 		if len(f.Data) < sent[i].OrigLen && f.OrigLen <= len(f.Data) {
 			t.Fatalf("frame %d was cut from %d to %d bytes, and its record does not say so", i+1, sent[i].OrigLen, len(f.Data))
 		}
-		if at := f.At.Sub(sent[i].At); at < -time.Millisecond || at > time.Second {
-			t.Fatalf("frame %d is dated %s after it was sent", i+1, at)
+		if at := f.At.Sub(sent[i].At); at < -time.Second || at > time.Second {
+			t.Fatalf("frame %d is dated %s from when it was sent", i+1, at)
 		}
 	}
 }
@@ -202,7 +202,7 @@ func TestAFindingBecomesIdenticalFrames(t *testing.T) {
 		{"a DGA request over DNS, headers only", "08-eb-ec2-dga-dns-camel.derived.json", "zeek-dns-edns-ecs.pcap", false, 128},
 		{"no interface id in the finding", "01-eb-ec2-minimal-no-eni-id.json", "ndpi-443-firefox.pcap", false, 0},
 		{"an instance id alone", "02-eb-ec2-instance-id-only.json", "ndpi-http_ipv6.pcap", false, 0},
-		{"a Security Hub action", "12-eb-securityhub-custom-action-ec2.json", "tcpdump-bigtcp-ipv4.pcap", false, 0},
+		{"a Security Hub action", "12-eb-securityhub-custom-action-ec2.json", "arkime-twovlan.pcap", false, 0},
 		{"an attack sequence, outer IPv6", "16-eb-attacksequence-ec2-group.authored.json", "ndpi-trickbot.pcap", true, 0},
 		{"outer IPv6, headers only", "07-eb-ec2-torclient-camel.derived.json", "ndpi-443-firefox.pcap", true, 96},
 		{"a request by hand", "", "zeek-get.pcap", false, 0},

@@ -27,7 +27,7 @@ func looping(t *testing.T, change func(*events.Settings)) *deployment.Scene {
 func flowing(t *testing.T, s *deployment.Scene, x *asl.Execution) events.CaptureID {
 	t.Helper()
 	c := events.CaptureID(x.Name())
-	eventually(t, 40*time.Second, "a segment is in the bucket", func() bool {
+	eventually(t, 40*time.Second*2, "a segment is in the bucket", func() bool {
 		files, err := s.Segments(c)
 		return err == nil && len(files) > 0
 	})
@@ -253,7 +253,7 @@ func TestTheGuardAloneEndsACapture(t *testing.T) {
 	s := set(t, deployment.SceneConfig{
 		Frames: packets.MustLoad("zeek-get.pcap"), Loop: true, PPS: 200, ScheduleSpeed: 150, WithoutSweep: true,
 		Change: func(set *events.Settings) {
-			set.ReadySeconds, set.DurationSeconds, set.DrainSeconds, set.SegmentSeconds = 15, 5, 5, 1
+			set.ReadySeconds, set.DurationSeconds, set.DrainSeconds, set.SegmentSeconds = 25, 5, 5, 1
 		},
 	})
 	x := publish(t, s)
@@ -271,7 +271,7 @@ func TestTheInstanceAloneEndsItself(t *testing.T) {
 	s := set(t, deployment.SceneConfig{
 		Frames: packets.MustLoad("zeek-get.pcap"), Loop: true, PPS: 200, WithoutSweep: true,
 		Change: func(set *events.Settings) {
-			set.ReadySeconds, set.DurationSeconds, set.SegmentSeconds = 15, 5, 1
+			set.ReadySeconds, set.DurationSeconds, set.SegmentSeconds = 25, 5, 1
 		},
 	})
 	s.Region.Inject(func(c region.Call) *region.Fault { // nobody else may end anything
@@ -378,7 +378,8 @@ func TestThrottlesAndSlowConsistencyAreSurvived(t *testing.T) {
 	t.Parallel()
 	s := set(t, deployment.SceneConfig{
 		Frames: packets.MustLoad("zeek-get.pcap"), Loop: true, PPS: 200,
-		EC2: ec2.Config{Pending: 200 * time.Millisecond, ShuttingDown: 5 * time.Second, Consistency: 700 * time.Millisecond},
+		EC2:    ec2.Config{Pending: 200 * time.Millisecond, ShuttingDown: 5 * time.Second, Consistency: 700 * time.Millisecond},
+		Change: func(set *events.Settings) { set.ReadySeconds = 90 },
 	})
 	var mu sync.Mutex
 	calls := 0
@@ -401,7 +402,9 @@ func TestThrottlesAndSlowConsistencyAreSurvived(t *testing.T) {
 func TestWithoutCapacityTheNextTypeIsTaken(t *testing.T) {
 	t.Parallel()
 	s := looping(t, nil)
-	s.Region.EC2.SetCapacity("c7gn.large", "", 0)
+	for _, zone := range []string{"a", "b", "c"} {
+		s.Region.EC2.SetCapacity("c7gn.large", "us-east-1"+zone, 0)
+	}
 	x := publish(t, s)
 	if result := finish(t, x); result.Status != asl.Succeeded {
 		t.Fatalf("the execution %s: %s: %s", result.Status, result.Error, result.Cause)
