@@ -104,6 +104,10 @@ func (f facts) until() time.Duration {
 // silence is after how many missed checkpoints a collector counts as silent.
 const silence = 8
 
+// settling is how many looks a new session has until every part of EC2 must know it (EC2 API Reference, "Eventual
+// consistency").
+const settling = 2
+
 // ended says why a capture is over; "" while it goes on.
 func (f facts) ended() string {
 	interval := time.Duration(f.plan.Limits.CheckpointSeconds) * time.Second
@@ -114,7 +118,7 @@ func (f facts) ended() string {
 		return "the collector is " + f.checkpoint.State
 	case !alive(f.instance):
 		return "the collector's instance is " + f.instanceState()
-	case !f.session:
+	case !f.session && f.longerThan(settling*f.settings.PollSeconds):
 		return "the mirror session is gone; AWS deletes it when the source interface is deleted"
 	case f.lease == nil || f.lease.Capture != f.plan.Capture:
 		return "the guard schedule is gone"
