@@ -99,7 +99,8 @@ func (s sweep) orphans(ctx context.Context, execution string, r *report) (map[ev
 			dead[l.Capture] = true
 		}
 		// The guard itself begins after the drain; until then the state machine may still be at it.
-		drain := time.Duration(s.settings.DrainSeconds) * time.Second
+		drain := events.CaptureLimits{DrainSeconds: s.settings.DrainSeconds, PollSeconds: s.settings.CollectorPollSeconds,
+			CheckpointSeconds: s.settings.CheckpointSeconds}.DrainTime()
 		living[l.Capture] = !l.Over(time.Now().Add(-drain)) && !dead[l.Capture]
 	}
 	var orphans []events.CaptureID
