@@ -149,27 +149,45 @@ func anyMatches(patterns, values []string) bool {
 	return false
 }
 
+// matches goes back to the last star only, which suffices and takes no more than
+// the product of the lengths.
 func matches(pattern, value string) bool {
-	for pattern != "" {
-		switch {
-		case pattern[0] == '*':
-			for at := 0; at <= len(value); at++ {
-				if matches(pattern[1:], value[at:]) {
-					return true
-				}
-			}
-			return false
-		case pattern[0] == '\\' && len(pattern) > 1:
-			pattern = pattern[1:]
-			if value == "" || value[0] != pattern[0] {
-				return false
-			}
-		case value == "" || pattern[0] != '?' && pattern[0] != value[0]:
+	star, resume := -1, 0
+	p, v := 0, 0
+	for v < len(value) {
+		if p < len(pattern) && pattern[p] == '*' {
+			star, resume = p, v
+			p++
+			continue
+		}
+		if width := matchesOne(pattern[p:], value[v]); width > 0 {
+			p += width
+			v++
+			continue
+		}
+		if star < 0 {
 			return false
 		}
-		pattern, value = pattern[1:], value[1:]
+		resume++
+		p, v = star+1, resume
 	}
-	return value == ""
+	return strings.Trim(pattern[p:], "*") == ""
+}
+
+// matchesOne returns how much of the pattern stands for one byte, 0 if it does not.
+func matchesOne(pattern string, c byte) int {
+	switch {
+	case pattern == "":
+		return 0
+	case pattern[0] == '\\' && len(pattern) > 1:
+		if pattern[1] == c {
+			return 2
+		}
+		return 0
+	case pattern[0] == '?' || pattern[0] == c:
+		return 1
+	}
+	return 0
 }
 
 // valuesAt collects the values at a dotted path, through all lists on the way.

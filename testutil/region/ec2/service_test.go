@@ -146,11 +146,35 @@ func TestWildcardsOfFilters(t *testing.T) {
 	for _, row := range []struct {
 		pattern, value string
 		want           bool
-	}{{"a*", "abc", true}, {"a?c", "abc", true}, {"a?", "abc", false}, {"*c", "abc", true}, {`a\*`, "a*", true}, {`a\*`, "ab", false}, {"", "", true}, {"*", "", true}, {"A", "a", false}} {
+	}{{"a*", "abc", true}, {"a?c", "abc", true}, {"a?", "abc", false}, {"*c", "abc", true}, {`a\*`, "a*", true}, {`a\*`, "ab", false}, {"", "", true}, {"*", "", true}, {"A", "a", false},
+		{"a*b*c", "abxbc", true}, {"a*b*c", "abxbcd", false}, {"*", "anything", true}, {"a", "ab", false}, {"ab", "a", false},
+		{strings.Repeat("*a", 30), strings.Repeat("a", 200) + "b", false}} {
 		if matches(row.pattern, row.value) != row.want {
 			t.Errorf("matches(%q, %q) is %v", row.pattern, row.value, !row.want)
 		}
 	}
+}
+
+// FuzzServe sends calls of any form: whatever they are, they are answered.
+func FuzzServe(f *testing.F) {
+	for _, seed := range []string{
+		"Action=DescribeInstances&Filter.1.Name=tag:a&Filter.1.Value.1=*&MaxResults=5",
+		"Action=RunInstances&MinCount=1&MaxCount=1&ImageId=ami-1&InstanceType=c7gn.large&NetworkInterface.1.DeviceIndex=0",
+		"Action=CreateTrafficMirrorFilterRule&TrafficMirrorFilterId=tmf-1&TrafficDirection=ingress&RuleNumber=1&RuleAction=accept&SourceCidrBlock=::/0&DestinationCidrBlock=::/0",
+		"Action=CreateTags&ResourceId.1=i-1&Tag.1.Key=a", "Action=DescribeTags&NextToken=x", "Action=CreateVpcEndpoint&VpcId=vpc-1&ServiceName=s3",
+		"Action=AuthorizeSecurityGroupIngress&GroupId=sg-1&IpPermissions.1.IpProtocol=6&IpPermissions.1.FromPort=1&IpPermissions.1.ToPort=2",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		s := New(Config{})
+		defer s.Close()
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest("POST", "/", strings.NewReader(body+"&Version=2016-11-15")))
+		if w.Code >= 500 {
+			t.Errorf("answered %d %s", w.Code, w.Body)
+		}
+	})
 }
 
 // A hook may use the service, and what it changes is told in turn.
