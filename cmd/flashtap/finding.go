@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+
+	"flashtap/events"
+)
+
+func findingCommand() command {
+	return command{
+		name: "finding", operands: "FILE", least: 1, most: 1,
+		summary: "say what a finding or request would lead to, without AWS",
+		about: `Reads an event as EventBridge delivers it, or the bare finding or request inside it (GuardDuty, Security Hub in both
+formats, a capture request), and says which interfaces would be captured and how, or why none would be and what to do
+about it. FILE - is standard input. Nothing is sent anywhere. Which account and Region the deployment serves is taken
+from FLASHTAP_ACCOUNT and AWS_REGION, when both are set.`,
+		examples: []example{
+			{"flashtap finding event.json", ""},
+			{"flashtap finding - --output json < event.json", "exit code 3: it leads to no capture"},
+		},
+		setup: func(t *tool, _ *flag.FlagSet) runner {
+			return func(_ context.Context, operands []string) error { return t.finding(operands[0]) }
+		},
+	}
+}
+
+// reading is what Flashtap makes of an event.
+type reading struct {
+	Captures  bool            `json:"captures"` // whether a capture comes of it
+	Refusal   *events.Refusal `json:"refusal,omitempty"`
+	Finding   events.Finding  `json:"finding"`
+	Sources   []sourceReading `json:"sources"`
+	Options   events.Options  `json:"options"` // with the deployment's defaults
+	Unchecked []string        `json:"unchecked"`
+}
+
+// sourceReading is what of one suspect would be captured.
+type sourceReading struct {
+	Suspect    string   `json:"suspect"`
+	Interfaces []string `json:"interfaces"` // as of the finding; described anew before anything is done
+	Choice     string   `json:"choice"`     // in words
+}
+
+// maxEvent is above what EventBridge delivers: an entry has at most 1 MB (EventBridge User Guide, "Quotas").
+const maxEvent = 4 << 20
+
+func (t *tool) finding(file string) error {
+	settings, err := t.settings()
+	if err != nil {
+		return err
+	}
+	var event []byte
+	if file == "-" {
+		event, err = readAll(t.in, "standard input", maxEvent)
+	} else {
+		event, err = readFile(file, maxEvent)
+	}
+	if err != nil {
+		return err
+	}
+	r, err := readFinding(event, settings)
+	if err != nil {
+		return err
+	}
+	if err := t.show(r); err != nil {
+		return err
+	}
+	if !r.Captures {
+		return ended(exitRefused)
+	}
+	return nil
+}
+
+func readFinding(event []byte, settings events.Settings) (reading, error) {
+	r := reading{Sources: []sourceReading{}, Unchecked: []string{}}
+	var err error
+	r.Finding, err = events.ParseFinding(event)
+	var own []events.Suspect
+	if err == nil {
+		r.Options = settings.Options(r.Finding.Options)
+		own, err = admit(r.Finding, settings)
+		if settings.Account == "" || settings.Region == "" {
+			r.Unchecked = append(r.Unchecked, "whether its account and Region are the deployment's: FLASHTAP_ACCOUNT and AWS_REGION are not both set")
+		}
+	}
+	if errors.As(err, &r.Refusal) {
+		return r, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	r.Captures = true
+	r.Unchecked = append(r.Unchecked, "whether the suspect still exists and can be mirrored: preflight asks AWS")
+	for _, s := range own {
+		r.Sources = append(r.Sources, choice(s, settings.MaxInterfaces))
+	}
+	return r, nil
+}
+
+// admit refuses what intake refuses of a finding that reads well, and keeps the suspects that are the deployment's.
+func admit(f events.Finding, s events.Settings) ([]events.Suspect, error) {
+	switch {
+	case f.Sample && !s.AllowSamples:
+		return nil, &events.Refusal{Reason: events.SampleFinding, Detail: "finding " + f.ID + " is a sample", Remedy: "to rehearse with samples, deploy with FLASHTAP_ALLOW_SAMPLES=true"}
+	case f.Archived:
+		return nil, &events.Refusal{Reason: events.Irrelevant, Detail: "finding " + f.ID + " is archived", Remedy: "unarchive it, or start a capture by hand"}
+	case s.Account == "" || s.Region == "":
+		return f.Suspects, nil
+	}
+	own := f.OwnSuspects(s.Account, s.Region)
+	if err := f.CheckOwner(s.Account, s.Region); err != nil && (len(own) == 0 || f.Account != s.Account || f.Region != s.Region) {
+		return nil, err
+	}
+	return own, nil
+}
+
+// choice says which interfaces of a suspect would be captured, in intake's order of preference.
+func choice(s events.Suspect, limit int) sourceReading {
+	r := sourceReading{Suspect: s.InstanceID, Interfaces: s.Interfaces}
+	if r.Interfaces == nil {
+		r.Interfaces = []string{}
+	}
+	all := fmt.Sprintf("all interfaces of %s, the primary first, at most %d", s.InstanceID, limit)
+	switch {
+	case s.InstanceID == "":
+		r.Suspect, r.Choice = s.NetworkInterfaceID, s.NetworkInterfaceID
+	case s.NetworkInterfaceID != "":
+		r.Choice = s.NetworkInterfaceID + ", which the finding names, while it is attached to " + s.InstanceID
+	case len(s.LocalAddresses) > 0:
+		r.Choice = "the interface that holds " + strings.Join(s.LocalAddresses, " or ") + "; if none does, " + all
+	default:
+		r.Choice = all
+	}
+	return r
+}
+
+func (r reading) text() string {
+	var b strings.Builder
+	field := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-10s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	f := r.Finding
+	if f.Origin != "" {
+		field("finding", "%s %s", f.Origin, strings.TrimSpace(f.Type+" "+f.ID))
+		if f.Title != "" {
+			field("", "%s", strings.Join(strings.Fields(f.Title), " "))
+		}
+		if f.Severity > 0 {
+			field("severity", "%.1f (%s)", f.Severity, severityWord(f.Severity))
+		}
+		if f.Account != "" || f.Region != "" {
+			field("where", "account %s, Region %s", orUnknown(f.Account), orUnknown(f.Region))
+		}
+	}
+	if no := r.Refusal; no != nil {
+		field("verdict", "no capture: %s: %s", no.Reason, no.Detail)
+		if no.Remedy != "" {
+			field("remedy", "%s", no.Remedy)
+		}
+		return b.String()
+	}
+	for _, s := range r.Sources {
+		field("suspect", "%s", s.Suspect)
+		field("captured", "%s", s.Choice)
+		if len(s.Interfaces) > 0 {
+			field("", "it had %s", strings.Join(s.Interfaces, ", "))
+		}
+	}
+	if len(f.Remotes) > 0 {
+		field("peers", "%s", strings.Join(f.Remotes, ", "))
+	}
+	o := r.Options
+	field("how", "%s, at most %s, %s, %s", secondsText(o.DurationSeconds), sizeText(o.MaxBytes), lengthText(o.PacketLength), filterText(*o.Filter))
+	field("verdict", "a capture, unless one of the same interface runs already")
+	for _, u := range r.Unchecked {
+		field("unchecked", "%s", u)
+	}
+	return b.String()
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
+
+// severityWord is GuardDuty's name of a severity (GuardDuty User Guide, "Severity levels of GuardDuty findings").
+func severityWord(severity float64) string {
+	switch {
+	case severity >= 9:
+		return "critical"
+	case severity >= 7:
+		return "high"
+	case severity >= 4:
+		return "medium"
+	}
+	return "low"
+}
