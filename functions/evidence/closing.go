@@ -67,7 +67,9 @@ func summarize(c events.CaptureID, body []byte) (events.SealResult, error) {
 	}
 	r := events.SealResult{Verdict: m.Verdict, Reasons: m.Reasons, Segments: len(m.Segments), Manifest: events.ManifestKey(c), SHA256: Digest(body)}
 	for _, seg := range m.Segments {
-		r.Packets += seg.Packets
+		if seg.Confirmed {
+			r.Packets += seg.Packets
+		}
 		r.Bytes += seg.Bytes
 	}
 	if r.Reasons == nil {
@@ -182,11 +184,9 @@ func (s Store) object(ctx context.Context, e Entry) (events.Object, error) {
 		return events.Object{}, err
 	}
 	if digest == "" {
-		body, err := s.Read(ctx, e.Key)
-		if err != nil {
+		if digest, size, err = s.readDigest(ctx, e.Key); err != nil {
 			return events.Object{}, err
 		}
-		digest, size = Digest(body), int64(len(body))
 	}
 	return events.Object{Key: e.Key, Bytes: size, SHA256: digest}, nil
 }
@@ -203,16 +203,25 @@ func (s Store) collector(ctx context.Context, m *events.Manifest, user string, f
 	}
 	inManifest := map[string]bool{}
 	for _, seg := range said.Segments {
+		ref, err := events.ParseObjectKey(seg.Key)
+		if err != nil || ref != (events.ObjectRef{Capture: m.Capture, UserID: user, Kind: "segments", Seq: seg.Seq, SHA256: seg.SHA256}) {
+			m.Reasons = append(m.Reasons, fmt.Sprintf("segment %d: key %q is not one that this collector can have written", seg.Seq, seg.Key))
+			continue
+		}
+		if inManifest[seg.Key] {
+			m.Reasons = append(m.Reasons, fmt.Sprintf("segment %d is listed twice", seg.Seq))
+			continue
+		}
 		inManifest[seg.Key] = true
 		o, there := stored[seg.Key]
-		switch {
-		case !there:
+		if !there {
 			m.Reasons = append(m.Reasons, fmt.Sprintf("segment %d with %d packets was sealed but is not in the bucket", seg.Seq, seg.Packets))
 			continue
-		case o.SHA256 != seg.SHA256 || o.Bytes != seg.Bytes:
+		}
+		seg.Confirmed = o.SHA256 == seg.SHA256 && o.Bytes == seg.Bytes
+		if !seg.Confirmed {
 			m.Reasons = append(m.Reasons, fmt.Sprintf("segment %d: the bucket holds other bytes than were sealed", seg.Seq))
 		}
-		seg.Confirmed = true
 		m.Segments = append(m.Segments, seg)
 	}
 	for _, e := range folder {
@@ -233,39 +242,93 @@ func (s Store) collector(ctx context.Context, m *events.Manifest, user string, f
 	return nil
 }
 
-// closingWord is the collector's own manifest or, when it left none, what its last checkpoint says.
+// closingWord is the collector's own manifest or, when it left none, what its last checkpoint says. The collector reads
+// what an attacker shaped, so whatever it left may be anything: what can't be read is a reason, and never keeps the
+// rest from being sealed.
 func (s Store) closingWord(ctx context.Context, m *events.Manifest, user string, folder []Entry) (events.CollectorManifest, error) {
-	var said events.CollectorManifest
-	err := s.ReadJSON(ctx, events.CollectorManifestKey(m.Capture, user), &said)
-	if err == nil {
-		if said.Error != "" {
+	said, unreadable, err := s.closingManifest(ctx, m.Capture, user)
+	if err == nil && unreadable == "" {
+		switch {
+		case said.Error != "":
 			m.Reasons = append(m.Reasons, "the collector ended by an error: "+said.Error)
+		case said.StopReason == events.StopFailed, said.StopReason == events.StopRecovered:
+			m.Reasons = append(m.Reasons, "the collector did not end in order: it "+said.StopReason)
 		}
 		return said, nil
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return said, err
+	}
+	if unreadable != "" {
+		m.Reasons = append(m.Reasons, "the collector's closing manifest can't be read: "+unreadable)
 	}
 	said = events.CollectorManifest{Version: events.RecordVersion, Capture: m.Capture, UserID: user, Segments: []events.Segment{}}
-	last := ""
-	for _, e := range folder {
-		if ref, err := events.ParseObjectKey(e.Key); err == nil && ref.Kind == "checkpoints" {
-			said.Checkpoints = max(said.Checkpoints, ref.Seq)
-			last = max(last, e.Key)
+	for _, e := range slices.Backward(folder) { // the last key is the latest
+		ref, err := events.ParseObjectKey(e.Key)
+		if err != nil || ref.Kind != "checkpoints" {
+			continue
 		}
-	}
-	if last == "" {
-		m.Reasons = append(m.Reasons, "the collector left neither a closing manifest nor a checkpoint")
+		said.Checkpoints = max(said.Checkpoints, ref.Seq)
+		checkpoint, unreadable, err := s.checkpoint(ctx, m.Capture, user, e.Key)
+		if err != nil {
+			return said, err
+		}
+		if unreadable != "" {
+			m.Reasons = append(m.Reasons, fmt.Sprintf("checkpoint %d can't be read: %s", ref.Seq, unreadable))
+			continue
+		}
+		said.Tally, said.LastCheckpoint = checkpoint.Tally, ref.SHA256
+		m.Reasons = append(m.Reasons, fmt.Sprintf("the collector left no closing manifest; what came after its checkpoint %d at %s is unknown",
+			checkpoint.Seq, checkpoint.At.UTC().Format("2006-01-02T15:04:05Z")))
 		return said, nil
 	}
-	var checkpoint events.Checkpoint
-	if err := s.ReadJSON(ctx, last, &checkpoint); err != nil {
-		return said, err
-	}
-	said.Tally, said.LastCheckpoint = checkpoint.Tally, checkpoint.Previous
-	m.Reasons = append(m.Reasons, fmt.Sprintf("the collector left no closing manifest; what came after its checkpoint %d at %s is unknown",
-		checkpoint.Seq, checkpoint.At.UTC().Format("2006-01-02T15:04:05Z")))
+	m.Reasons = append(m.Reasons, "the collector left neither a closing manifest nor a checkpoint")
 	return said, nil
+}
+
+// closingManifest reads what a collector said when it ended; unreadable says why it is nothing that ours would write.
+func (s Store) closingManifest(ctx context.Context, c events.CaptureID, user string) (said events.CollectorManifest, unreadable string, err error) {
+	unreadable, err = s.readReport(ctx, events.CollectorManifestKey(c, user), &said)
+	if err == nil && unreadable == "" {
+		unreadable = stranger(said.Version, said.Capture, said.UserID, c, user)
+	}
+	return said, unreadable, err
+}
+
+func (s Store) checkpoint(ctx context.Context, c events.CaptureID, user, key string) (said events.Checkpoint, unreadable string, err error) {
+	unreadable, err = s.readReport(ctx, key, &said)
+	if err == nil && unreadable == "" {
+		unreadable = stranger(said.Version, said.Capture, said.UserID, c, user)
+	}
+	return said, unreadable, err
+}
+
+// readReport reads a record of a collector's. Not reaching it is an error; finding something else there is not.
+func (s Store) readReport(ctx context.Context, key string, v any) (unreadable string, err error) {
+	body, err := s.Read(ctx, key)
+	if errors.Is(err, errTooLarge) {
+		return err.Error(), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return err.Error(), nil
+	}
+	return "", nil
+}
+
+// stranger says why a report is not this collector's about this capture; "" when it is.
+func stranger(version int, about events.CaptureID, by string, c events.CaptureID, user string) string {
+	switch {
+	case version != events.RecordVersion:
+		return fmt.Sprintf("it has version %d", version)
+	case about != c:
+		return fmt.Sprintf("it is about capture %q", about)
+	case by != user:
+		return fmt.Sprintf("it is by %q", by)
+	}
+	return ""
 }
 
 func add(a, b events.Tally) events.Tally {
@@ -284,7 +347,9 @@ func add(a, b events.Tally) events.Tally {
 func verdict(m *events.Manifest) string {
 	var held uint64
 	for _, seg := range m.Segments {
-		held += seg.Packets
+		if seg.Confirmed {
+			held += seg.Packets
+		}
 	}
 	if m.Tally.SocketDropped > 0 {
 		m.Reasons = append(m.Reasons, fmt.Sprintf("%d datagrams were dropped because the socket was full", m.Tally.SocketDropped))
@@ -295,7 +360,7 @@ func verdict(m *events.Manifest) string {
 	if !m.Tally.Balanced() {
 		m.Reasons = append(m.Reasons, "the tally does not add up: received is not written + rejected + unwritten")
 	}
-	if m.Tally.Written > held {
+	if m.Tally.Written != held {
 		m.Reasons = append(m.Reasons, fmt.Sprintf("%d packets were written, %d are in the bucket", m.Tally.Written, held))
 	}
 	switch {

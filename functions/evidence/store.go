@@ -38,6 +38,8 @@ type Store struct {
 // maxRecord is the largest record we read whole; segments are never read.
 const maxRecord = 64 << 20
 
+var errTooLarge = errors.New("larger than any record of ours, the limit")
+
 // ErrExists says that the key holds an object already. It was not changed.
 var ErrExists = errors.New("object exists")
 
@@ -91,7 +93,7 @@ func (s Store) Read(ctx context.Context, key string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	if len(body) > maxRecord {
-		return nil, fmt.Errorf("read %s: larger than %d bytes, so no record of ours", key, maxRecord)
+		return nil, fmt.Errorf("read %s: %w of %d bytes", key, errTooLarge, maxRecord)
 	}
 	return body, nil
 }
@@ -202,6 +204,20 @@ func (s Store) StoredDigest(ctx context.Context, key string) (digest string, siz
 		return "", aws.ToInt64(head.ContentLength), nil
 	}
 	return hex.EncodeToString(raw), aws.ToInt64(head.ContentLength), nil
+}
+
+// readDigest computes the SHA-256 of an object as it is read.
+func (s Store) readDigest(ctx context.Context, key string) (digest string, size int64, err error) {
+	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
+	if err != nil {
+		return "", 0, fmt.Errorf("digest %s: %w", key, err)
+	}
+	defer out.Body.Close()
+	hash := sha256.New()
+	if size, err = io.Copy(hash, out.Body); err != nil {
+		return "", 0, fmt.Errorf("digest %s: %w", key, err)
+	}
+	return hex.EncodeToString(hash.Sum(nil)), size, nil
 }
 
 func (s Store) head(ctx context.Context, key string) (*s3.HeadObjectOutput, error) {
