@@ -83,7 +83,7 @@ func (m mirror) collectorInterface(ctx context.Context, plan events.Plan) (strin
 	return "", boot.CollectorDied{Instance: "of " + string(plan.Capture), Reason: "no instance of the capture is running"}
 }
 
-func (m mirror) tags(kind types.ResourceType, plan events.Plan) []types.TagSpecification {
+func tags(kind types.ResourceType, plan events.Plan) []types.TagSpecification {
 	return []types.TagSpecification{describe.TagSpecification(kind, events.ResourceTags(plan.Deployment, plan.Capture, plan.Deadline, 1))}
 }
 
@@ -92,7 +92,7 @@ func (m mirror) target(ctx context.Context, plan events.Plan, collector string) 
 		NetworkInterfaceId: &collector,
 		Description:        aws.String(remove.Description(plan.Capture)),
 		ClientToken:        aws.String(events.ClientToken(plan.Capture, 1, "target")),
-		TagSpecifications:  m.tags(types.ResourceTypeTrafficMirrorTarget, plan),
+		TagSpecifications:  tags(types.ResourceTypeTrafficMirrorTarget, plan),
 	})
 	if err != nil {
 		return "", fmt.Errorf("create mirror target on %s: %w", collector, err)
@@ -104,7 +104,7 @@ func (m mirror) filter(ctx context.Context, plan events.Plan) (string, error) {
 	out, err := m.ec2.CreateTrafficMirrorFilter(ctx, &ec2.CreateTrafficMirrorFilterInput{
 		Description:       aws.String(remove.Description(plan.Capture)),
 		ClientToken:       aws.String(events.ClientToken(plan.Capture, 1, "filter")),
-		TagSpecifications: m.tags(types.ResourceTypeTrafficMirrorFilter, plan),
+		TagSpecifications: tags(types.ResourceTypeTrafficMirrorFilter, plan),
 	})
 	if err != nil {
 		return "", fmt.Errorf("create mirror filter: %w", err)
@@ -134,6 +134,7 @@ func rule(plan events.Plan, filter string, r events.FilterRule) *ec2.CreateTraff
 		SourceCidrBlock:       &r.SourceCIDR,
 		DestinationCidrBlock:  &r.DestinationCIDR,
 		ClientToken:           aws.String(events.ClientToken(plan.Capture, 1, fmt.Sprintf("rule %s %d", r.Direction, r.Number))),
+		TagSpecifications:     tags(types.ResourceTypeTrafficMirrorFilterRule, plan),
 	}
 	if r.Protocol != 0 {
 		in.Protocol = &r.Protocol
@@ -156,7 +157,7 @@ func (m mirror) session(ctx context.Context, plan events.Plan, target, filter st
 		VirtualNetworkId:      aws.Int32(int32(plan.Mirror.VNI)),
 		Description:           aws.String(remove.Description(plan.Capture)),
 		ClientToken:           aws.String(events.ClientToken(plan.Capture, 1, "session")),
-		TagSpecifications:     m.tags(types.ResourceTypeTrafficMirrorSession, plan),
+		TagSpecifications:     tags(types.ResourceTypeTrafficMirrorSession, plan),
 	}
 	if plan.Mirror.PacketLength != 0 {
 		in.PacketLength = &plan.Mirror.PacketLength
