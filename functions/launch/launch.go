@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
@@ -165,6 +166,9 @@ func (l launch) launch(ctx context.Context, plan events.Plan, group string) (*ty
 	return nil, boot.NoCapacity{Tried: tried}
 }
 
+// runAttempts is how often one call asks for an instance of one type.
+const runAttempts = 2
+
 func (l launch) runInstance(ctx context.Context, plan events.Plan, c events.Candidate, attempt int, group string) (*types.Instance, error) {
 	script, err := events.UserData(plan.CollectorConfig(c), plan.Lifetime())
 	if err != nil {
@@ -192,6 +196,10 @@ func (l launch) runInstance(ctx context.Context, plan events.Plan, c events.Cand
 			describe.TagSpecification(types.ResourceTypeVolume, tags),
 			describe.TagSpecification(types.ResourceTypeNetworkInterface, tags),
 		},
+	}, func(o *ec2.Options) {
+		// EC2 says that it has no capacity as a server's fault, which the SDK would ask about again and again while
+		// the next type is free. Whoever is throttled is tried again by the state machine.
+		o.Retryer = retry.AddWithMaxAttempts(o.Retryer, runAttempts)
 	})
 	if err != nil {
 		return nil, err
