@@ -54,7 +54,11 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		program = filepath.Join(dir, "collector")
-		if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		build := []string{"build", "-o", program}
+		if raceEnabled {
+			build = append(build, "-race")
+		}
+		if out, err := exec.Command("go", append(build, ".")...).CombinedOutput(); err != nil {
 			return 0, fmt.Errorf("build the collector: %w\n%s", err, out)
 		}
 		if shared, err = s3.Start(filepath.Join(dir, "s3")); err != nil {

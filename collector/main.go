@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -15,6 +16,9 @@ var version = "development"
 func main() {
 	// Whoever reads the log may go away; evidence is gathered all the same.
 	signal.Ignore(syscall.SIGPIPE)
+	// A panic ends the process by a signal, not with an exit code, so that systemd (Restart=on-abnormal) starts it again
+	// and the spool is shipped.
+	debug.SetTraceback("crash")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))

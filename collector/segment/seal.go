@@ -19,8 +19,8 @@ func (w *Writer) Run(ctx context.Context) error {
 			errs = append(errs, err)
 			continue
 		}
+		w.unsealed.Add(-f.Bytes) // from here on, Sealed's receiver accounts for them
 		w.cfg.Sealed(f)
-		w.unsealed.Add(-f.Bytes)
 	}
 	return errors.Join(errs...)
 }

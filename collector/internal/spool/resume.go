@@ -197,10 +197,8 @@ func (s *Spool) takeIn(path string) error {
 	switch {
 	case errors.Is(err, segment.ErrEmpty):
 		return nil
-	case errors.Is(err, segment.ErrForeign):
-		return s.setAside(path, err.Error())
 	case err != nil:
-		return err
+		return s.setAside(path, err.Error())
 	}
 	if cut > 0 {
 		if err := s.Remark(fmt.Sprintf("segment %d: the last %d bytes were no whole record after a crash and are left out", seq, cut)); err != nil {

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,6 +34,7 @@ type Spool struct {
 	userID  string
 	limit   int64
 	lock    *os.File
+	used    atomic.Int64 // bytes of segments that wait; apart from mu, which is held while a disk syncs
 
 	mu          sync.Mutex
 	journal     *journal
@@ -141,9 +143,6 @@ func (s *Spool) Close() error {
 // SegmentDir is where a segment.Writer puts its files.
 func (s *Spool) SegmentDir() string { return filepath.Join(s.dir, segmentsDir) }
 
-// Begun is when the first process opened this spool.
-func (s *Spool) Begun() time.Time { return s.begun }
-
 // NextSegment is the number of the first segment that is not taken yet.
 func (s *Spool) NextSegment() int {
 	s.mu.Lock()
@@ -175,6 +174,7 @@ func (s *Spool) Add(f segment.File) (Object, error) {
 func (s *Spool) hold(seg events.Segment, tried bool) {
 	s.index[seg.Key] = len(s.segments)
 	s.segments = append(s.segments, seg)
+	s.used.Add(seg.Bytes)
 	s.totals.sealed += seg.Packets
 	s.totals.sealedBytes += uint64(seg.Bytes)
 	s.waiting[seg.Key] = Object{
@@ -206,6 +206,7 @@ func (s *Spool) confirm(o Object) {
 	delete(s.waiting, o.Key)
 	if i, ok := s.index[o.Key]; ok {
 		s.segments[i].Confirmed = true
+		s.used.Add(-s.segments[i].Bytes)
 		s.totals.uploaded += s.segments[i].Packets
 		s.totals.uploadedBytes += uint64(s.segments[i].Bytes)
 	}
@@ -234,12 +235,9 @@ func (s *Spool) inOrder() []Object {
 	return all
 }
 
-// Room is how many more bytes of segments the spool may take, less those that the writer has not sealed yet.
-func (s *Spool) Room() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.limit - int64(s.totals.sealedBytes-s.totals.uploadedBytes)
-}
+// Room is how many more bytes of segments the spool may take, less those that the writer has not sealed yet. It never
+// waits for the disk.
+func (s *Spool) Room() int64 { return s.limit - s.used.Load() }
 
 // Segments is everything that was sealed, by number.
 func (s *Spool) Segments() []events.Segment {
