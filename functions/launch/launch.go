@@ -72,15 +72,18 @@ func (l launch) securityGroup(ctx context.Context, plan events.Plan) (string, er
 	switch {
 	case awserr.IsExisting(err):
 		found, err := l.ec2.DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{Filters: []types.Filter{
-			describe.Filter("group-name", name), describe.Filter("vpc-id", plan.Collector.VPC),
-			describe.Filter("tag:"+events.TagCapture, string(plan.Capture))}})
+			describe.Filter("group-name", name), describe.Filter("vpc-id", plan.Collector.VPC)}})
 		if err != nil {
 			return "", fmt.Errorf("describe security group %s: %w", name, err)
 		}
-		if len(found.SecurityGroups) != 1 {
-			return "", fmt.Errorf("security group %s: the name is taken by a group that is not ours", name)
+		if len(found.SecurityGroups) == 0 {
+			return "", boot.Transient{Err: fmt.Errorf("security group %s: its name is taken, but EC2 does not show it yet", name)}
 		}
-		id = aws.ToString(found.SecurityGroups[0].GroupId)
+		group := found.SecurityGroups[0]
+		if describe.Tag(group.Tags, events.TagCapture) != string(plan.Capture) || describe.Tag(group.Tags, events.TagDeployment) != plan.Deployment {
+			return "", fmt.Errorf("security group %s: the name is taken by %s, which is not ours", name, aws.ToString(group.GroupId))
+		}
+		id = aws.ToString(group.GroupId)
 	case err != nil:
 		return "", fmt.Errorf("create security group %s: %w", name, err)
 	default:
@@ -112,8 +115,21 @@ func (l launch) rules(ctx context.Context, plan events.Plan, group string) error
 	}
 	// A new group lets everything out; the collector parses what an attacker shaped, so it must not.
 	everything := types.IpPermission{IpProtocol: aws.String("-1"), IpRanges: []types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}}}
-	_, err = l.ec2.RevokeSecurityGroupEgress(ctx, &ec2.RevokeSecurityGroupEgressInput{GroupId: &group, IpPermissions: []types.IpPermission{everything}})
-	if err != nil && !awserr.IsNotFound(err) {
+	if err := l.revoke(ctx, group, everything); err != nil {
+		return err
+	}
+	// In a VPC with IPv6 that is a second rule; in another the call is refused as not found or as an invalid value.
+	everything = types.IpPermission{IpProtocol: aws.String("-1"), Ipv6Ranges: []types.Ipv6Range{{CidrIpv6: aws.String("::/0")}}}
+	if err := l.revoke(ctx, group, everything); awserr.Code(err) != "InvalidParameterValue" {
+		return err
+	}
+	return nil
+}
+
+// revoke takes a way out away; one that is not there is fine.
+func (l launch) revoke(ctx context.Context, group string, way types.IpPermission) error {
+	_, err := l.ec2.RevokeSecurityGroupEgress(ctx, &ec2.RevokeSecurityGroupEgressInput{GroupId: &group, IpPermissions: []types.IpPermission{way}})
+	if err != nil && awserr.Code(err) != "InvalidPermission.NotFound" {
 		return fmt.Errorf("close the default way out of %s: %w", group, err)
 	}
 	return nil
@@ -185,12 +201,14 @@ func (l launch) runInstance(ctx context.Context, plan events.Plan, c events.Cand
 	}
 	out, err := l.ec2.RunInstances(ctx, &ec2.RunInstancesInput{
 		MinCount: aws.Int32(1), MaxCount: aws.Int32(1),
-		ClientToken:       aws.String(events.ClientToken(plan.Capture, attempt, "instance")),
-		LaunchTemplate:    &types.LaunchTemplateSpecification{LaunchTemplateId: &plan.Collector.LaunchTemplateID, Version: &plan.Collector.LaunchTemplateVersion},
-		ImageId:           &c.Image,
-		InstanceType:      types.InstanceType(c.InstanceType),
-		UserData:          aws.String(base64.StdEncoding.EncodeToString(script)),
-		NetworkInterfaces: []types.InstanceNetworkInterfaceSpecification{ni},
+		ClientToken:    aws.String(events.ClientToken(plan.Capture, attempt, "instance")),
+		LaunchTemplate: &types.LaunchTemplateSpecification{LaunchTemplateId: &plan.Collector.LaunchTemplateID, Version: &plan.Collector.LaunchTemplateVersion},
+		ImageId:        &c.Image,
+		InstanceType:   types.InstanceType(c.InstanceType),
+		UserData:       aws.String(base64.StdEncoding.EncodeToString(script)),
+		// The instance ends by powering off, so this must not depend on what the template says.
+		InstanceInitiatedShutdownBehavior: types.ShutdownBehaviorTerminate,
+		NetworkInterfaces:                 []types.InstanceNetworkInterfaceSpecification{ni},
 		TagSpecifications: []types.TagSpecification{
 			describe.TagSpecification(types.ResourceTypeInstance, tags),
 			describe.TagSpecification(types.ResourceTypeVolume, tags),
