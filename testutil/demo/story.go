@@ -26,10 +26,9 @@ type story struct {
 	recording string
 	began     time.Time
 
-	mu     sync.Mutex
-	state  string
-	since  time.Time
-	waited map[string]time.Duration // time spent in a phase's states
+	mu    sync.Mutex
+	state string
+	since time.Time
 }
 
 // phases are what people follow; states that belong to none pass unmentioned.
