@@ -1,10 +1,13 @@
 package region
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -100,59 +103,120 @@ func (r *Region) Publish(event []byte) (matched []string, err error) {
 	for _, listen := range listeners {
 		listen(event)
 	}
+	var failed []error
 	for _, rule := range rules {
 		ok, err := rule.pattern.Match(event)
 		if err != nil {
-			return matched, fmt.Errorf("rule %s: %w", rule.name, err)
+			failed = append(failed, fmt.Errorf("rule %s: %w", rule.name, err))
 		}
-		if !ok {
+		if err != nil || !ok {
 			continue
 		}
 		matched = append(matched, rule.name)
-		if err := rule.target(r.ctx, event); err != nil {
-			return matched, fmt.Errorf("rule %s: %w", rule.name, err)
+		if err := rule.target(r.ctx, event); err != nil { // each target is served on its own
+			failed = append(failed, fmt.Errorf("rule %s: %w", rule.name, err))
 		}
 	}
-	return matched, nil
+	return matched, errors.Join(failed...)
+}
+
+// entry is one event of PutEvents.
+type entry struct {
+	Source, DetailType string
+	Detail             json.RawMessage // the object itself
+	EventBusName       string
+	Resources          []string
+	Time               time.Time
 }
 
 // publish wraps a detail and puts it on the bus.
-func (b *bus) publish(source, kind string, detail any) string {
+func (b *bus) publish(source, kind string, detail any, resources ...string) {
+	text, err := json.Marshal(detail)
+	if err != nil {
+		b.region.log.Error("event not delivered", "source", source, "detail-type", kind, "err", err)
+		return
+	}
+	b.put(entry{Source: source, DetailType: kind, Detail: text, Resources: resources})
+}
+
+// put puts an event on the bus and returns its id.
+func (b *bus) put(e entry) string {
 	id := uuid()
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	if e.Resources == nil {
+		e.Resources = []string{}
+	}
 	event, err := json.Marshal(map[string]any{
-		"version": "0", "id": id, "detail-type": kind, "source": source, "account": b.region.cfg.Account,
-		"time": time.Now().UTC().Format(time.RFC3339), "region": b.region.cfg.Name, "resources": []string{}, "detail": detail,
+		"version": "0", "id": id, "detail-type": e.DetailType, "source": e.Source, "account": b.region.cfg.Account,
+		"time": e.Time.UTC().Format(time.RFC3339), "region": b.region.cfg.Name, "resources": e.Resources, "detail": e.Detail,
 	})
 	if err == nil {
 		_, err = b.region.Publish(event)
 	}
 	if err != nil && b.region.ctx.Err() == nil {
-		b.region.log.Error("event not delivered", "source", source, "detail-type", kind, "err", err)
+		b.region.log.Error("event not delivered", "source", e.Source, "detail-type", e.DetailType, "err", err)
 	}
 	return id
 }
+
+// take accepts the entries of one PutEvents, each on its own (EventBridge API Reference, PutEventsResultEntry).
+func (b *bus) take(entries []entry) (answers []map[string]any, failed int) {
+	for _, e := range entries {
+		if err := b.check(e); err != nil {
+			failed++
+			answers = append(answers, map[string]any{"ErrorCode": err.code, "ErrorMessage": err.message})
+			continue
+		}
+		answers = append(answers, map[string]any{"EventId": b.put(e)})
+	}
+	return answers, failed
+}
+
+func (b *bus) check(e entry) *fault {
+	var detail map[string]json.RawMessage
+	_, name, _ := strings.Cut(e.EventBusName, "event-bus/") // it may be an ARN
+	name = cmp.Or(name, e.EventBusName, defaultBus)
+	switch {
+	case name != defaultBus:
+		return &fault{"InvalidArgument", "the local region has no event bus " + e.EventBusName, 0}
+	case e.Source == "" || e.DetailType == "" || len(e.Detail) == 0:
+		return &fault{"InvalidArgument", "Source, DetailType and Detail are needed", 0}
+	case strings.HasPrefix(e.Source, "aws."):
+		return &fault{"NotAuthorizedForSourceException", "Not authorized for the source.", 0}
+	case json.Unmarshal(e.Detail, &detail) != nil || detail == nil:
+		return &fault{"MalformedDetail", "Detail is malformed.", 0}
+	}
+	return nil
+}
+
+const defaultBus = "default"
 
 // handle answers PutEvents.
 func (b *bus) handle(operation string, params map[string]any) (map[string]any, error) {
 	if operation != "PutEvents" {
 		return nil, fault{"UnknownOperationException", operation + " is not served here", 400}
 	}
-	entries, _ := params["Entries"].([]any)
-	var answers []any
-	failed := 0
-	for _, e := range entries {
-		entry, _ := e.(map[string]any)
-		source, _ := entry["Source"].(string)
-		kind, _ := entry["DetailType"].(string)
-		text, _ := entry["Detail"].(string)
-		var detail map[string]any
-		if source == "" || kind == "" || json.Unmarshal([]byte(text), &detail) != nil {
-			failed++
-			answers = append(answers, map[string]any{"ErrorCode": "MalformedDetail", "ErrorMessage": "Source, DetailType and a Detail that is a JSON object are needed"})
-			continue
+	var entries []entry
+	list, _ := params["Entries"].([]any)
+	for _, x := range list {
+		p, _ := x.(map[string]any)
+		var e entry
+		e.Source, _ = p["Source"].(string)
+		e.DetailType, _ = p["DetailType"].(string)
+		e.EventBusName, _ = p["EventBusName"].(string)
+		e.Time, _ = p["Time"].(time.Time)
+		detail, _ := p["Detail"].(string)
+		e.Detail = json.RawMessage(detail)
+		resources, _ := p["Resources"].([]any)
+		for _, each := range resources {
+			text, _ := each.(string)
+			e.Resources = append(e.Resources, text)
 		}
-		answers = append(answers, map[string]any{"EventId": b.publish(source, kind, json.RawMessage(text))})
+		entries = append(entries, e)
 	}
+	answers, failed := b.take(entries)
 	return map[string]any{"FailedEntryCount": failed, "Entries": answers}, nil
 }
 

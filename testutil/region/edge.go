@@ -2,9 +2,12 @@ package region
 
 import (
 	"bytes"
+	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -25,17 +28,24 @@ type Call struct {
 	Operation string
 	Principal string // who called, as Environ named it
 	Params    map[string]any
-	Code      string // the error's code; "" for success
+	Code      string // the error's code, or Dropped or Unreachable; "" for success
 }
+
+// Codes of calls that got no answer.
+const (
+	Dropped     = "(connection dropped)"
+	Unreachable = "(server unreachable)" // the S3 server is stopped
+)
 
 // Fault is how a call goes wrong.
 type Fault struct {
-	Code    string        // AWS's error code; "" with LoseAnswer or Latency alone
+	Code    string        // AWS's error code; "" with Drop or Latency alone
 	Message string        // default: a sentence about fault injection
-	Status  int           // HTTP; default 400, and 503 for throttles
+	Status  int           // HTTP; default 503 for throttles, else what the service's model gives the code, else 400
 	Latency time.Duration // before anything else
-	// Drop closes the connection without an answer. With After, the call takes effect first: the answer is lost.
-	Drop  bool
+	// Drop closes the connection without an answer.
+	Drop bool
+	// After lets the call take effect before it goes wrong: its answer is lost.
 	After bool
 }
 
@@ -92,12 +102,9 @@ func (r *record) faultFor(c Call) *Fault {
 }
 
 var (
-	scope = regexp.MustCompile(`Credential=[^/]+/\d{8}/([^/]+)/([^/]+)/aws4_request`)
+	scope = regexp.MustCompile(`Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request`)
 	appID = regexp.MustCompile(`\bapp/(\S+)`)
 )
-
-// handler answers a decoded call.
-type handler func(call *model.Call, principal string) (map[string]any, error)
 
 // coded is what a service's errors say of themselves.
 type coded interface {
@@ -107,58 +114,66 @@ type coded interface {
 	Status() int
 }
 
-func (r *Region) handlers(service string) handler {
+// handle carries out a call on the service that it names.
+func (r *Region) handle(ctx context.Context, service string, c *model.Call, principal string) (map[string]any, error) {
 	switch service {
 	case "ec2":
-		return r.EC2.Handle
+		return r.EC2.Handle(c, principal)
 	case "scheduler":
-		return func(c *model.Call, _ string) (map[string]any, error) {
-			return r.Schedules.Handle(c.Operation, c.Params)
-		}
+		return r.Schedules.Handle(c.Operation, c.Params)
 	case "sqs":
-		return func(c *model.Call, _ string) (map[string]any, error) { return r.Queues.Handle(c.Operation, c.Params) }
+		return r.Queues.HandleContext(ctx, c.Operation, c.Params)
 	case "states":
-		return func(c *model.Call, _ string) (map[string]any, error) {
-			return r.machines.handle(c.Operation, c.Params)
-		}
+		return r.machines.handle(c.Operation, c.Params)
 	case "events":
-		return func(c *model.Call, _ string) (map[string]any, error) { return r.bus.handle(c.Operation, c.Params) }
+		return r.bus.handle(c.Operation, c.Params)
 	case "sts":
-		return func(*model.Call, string) (map[string]any, error) {
-			return map[string]any{"Account": r.cfg.Account, "Arn": "arn:aws:iam::" + r.cfg.Account + ":root", "UserId": r.cfg.Account}, nil
-		}
+		return map[string]any{"Account": r.cfg.Account, "Arn": "arn:aws:iam::" + r.cfg.Account + ":root", "UserId": r.cfg.Account}, nil
 	}
-	return nil
+	return nil, fmt.Errorf("the local region does not serve %s.%s", service, c.Operation)
 }
 
+// maxBody is more than any of the services takes: Lambda's payload of 6 MB is the largest (Lambda guide, "Lambda quotas").
+const maxBody = 8 << 20
+
 // ServeHTTP takes a request to the service that its signature names. S3's are passed on to the S3 server as they
-// came, signature and all; it checks that itself.
+// came, signature and all; it checks that itself. Of other signatures only the Region is checked.
 func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.underWay.Add(1)
+	defer r.underWay.Add(-1)
 	m := scope.FindStringSubmatch(req.Header.Get("Authorization"))
 	if m == nil {
-		http.Error(w, "the local region serves signed AWS requests; this one has no AWS4 signature", http.StatusForbidden)
+		r.turnAway(w, http.StatusForbidden, "the local region serves requests with an AWS4 signature in their header, not %s %s", req.Method, req.URL.Path)
 		return
 	}
-	call := Call{At: time.Now(), Service: m[2]}
+	key, regionName := m[1], m[2]
+	call := Call{At: time.Now(), Service: m[3]}
 	if app := appID.FindStringSubmatch(req.UserAgent()); app != nil {
 		call.Principal = app[1]
 	}
 	if call.Service == "s3" {
-		r.serveS3(w, req, call)
+		r.serveS3(w, req, call, key)
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(req.Body, 2<<20))
+	body, err := io.ReadAll(io.LimitReader(req.Body, maxBody+1))
 	if err != nil {
 		return // the client is gone
 	}
 	service, err := model.Load(call.Service)
 	if err != nil {
-		r.record.violation(fmt.Errorf("the local region does not serve %s: %s %s", call.Service, req.Method, req.URL))
-		http.Error(w, "the local region does not serve "+call.Service, http.StatusNotImplemented)
+		r.turnAway(w, http.StatusNotImplemented, "the local region does not serve %s: %s %s", call.Service, req.Method, req.URL.Path)
+		return
+	}
+	if len(body) > maxBody {
+		r.turnAway(w, http.StatusRequestEntityTooLarge, "the local region takes no body of more than %d bytes: %s %s", maxBody, req.Method, req.URL.Path)
 		return
 	}
 	service = service.For(req)
 	id := requestID()
+	if regionName != r.cfg.Name {
+		r.refuse(w, service, call, id, foreignScope(regionName, service))
+		return
+	}
 	decoded, err := service.Decode(req, body)
 	if err != nil {
 		r.refuse(w, service, call, id, err)
@@ -166,36 +181,70 @@ func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	call.Operation, call.Params = decoded.Operation, decoded.Params
 	fault := r.record.faultFor(call)
-	if r.spoil(w, service, &call, id, fault, false) {
+	r.delay(fault)
+	if fault.before() {
+		r.spoil(w, service, call, id, fault)
 		return
 	}
-	if call.Service == "lambda" {
-		req.Body = io.NopCloser(bytes.NewReader(body))
+	answer, err := r.answer(req, body, service, &call, decoded, id)
+	switch {
+	case fault.after():
+		r.spoil(w, service, call, id, fault)
+	case errors.Is(err, context.Canceled): // the client hung up
+		call.Code = Dropped
 		r.record.add(call)
-		r.Lambda.ServeHTTP(w, req)
-		return
-	}
-	handle := r.handlers(call.Service)
-	if handle == nil {
-		r.record.violation(fmt.Errorf("the local region does not serve %s.%s", call.Service, call.Operation))
-		http.Error(w, "the local region does not serve "+call.Service, http.StatusNotImplemented)
-		return
-	}
-	result, err := handle(decoded, call.Principal)
-	if r.spoil(w, service, &call, id, fault, true) {
-		return
-	}
-	if err != nil {
+	case err != nil:
 		r.refuse(w, service, call, id, err)
-		return
+	default:
+		r.record.add(call)
+		r.send(w, answer)
+	}
+}
+
+// answer carries a call out and encodes its result.
+func (r *Region) answer(req *http.Request, body []byte, service *model.Service, call *Call, decoded *model.Call, id string) (model.Answer, error) {
+	if call.Service == "lambda" { // speaks HTTP itself
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		written := &answerWriter{Answer: model.Answer{Status: http.StatusOK, Header: http.Header{}}}
+		r.Lambda.ServeHTTP(written, req)
+		if written.Status >= http.StatusBadRequest {
+			call.Code = written.Answer.Header.Get("X-Amzn-Errortype")
+		}
+		return written.Answer, nil
+	}
+	result, err := r.handle(req.Context(), call.Service, decoded, call.Principal)
+	if err != nil {
+		return model.Answer{}, err
 	}
 	answer, err := service.Encode(call.Operation, result, id)
 	if err != nil {
-		r.refuse(w, service, call, id, fmt.Errorf("encode the answer: %w", err))
-		return
+		return model.Answer{}, fmt.Errorf("encode the answer: %w", err)
 	}
-	r.record.add(call)
-	r.send(w, answer)
+	return answer, nil
+}
+
+// answerWriter keeps an answer until it is known whether it will be lost.
+type answerWriter struct{ model.Answer }
+
+func (a *answerWriter) Header() http.Header    { return a.Answer.Header }
+func (a *answerWriter) WriteHeader(status int) { a.Status = status }
+func (a *answerWriter) Write(p []byte) (int, error) {
+	a.Body = append(a.Body, p...)
+	return len(p), nil
+}
+
+// foreignScope is the error for a signature of another Region, which counts as a violation: the client is set up
+// wrong (IAM User Guide, "Troubleshoot AWS Signature Version 4").
+func foreignScope(name string, service *model.Service) error {
+	return &model.Violation{Kind: model.InvalidValue, Service: service.Name, Path: "Authorization",
+		Reason: "the credential is scoped to the Region " + name + ", which this is not"}
+}
+
+// turnAway answers a request that no service can be asked about.
+func (r *Region) turnAway(w http.ResponseWriter, status int, format string, args ...any) {
+	err := fmt.Errorf(format, args...)
+	r.record.violation(err)
+	http.Error(w, err.Error(), status)
 }
 
 // refuse answers with an error. One that has no code is the local region's own fault, and counts as a violation.
@@ -228,27 +277,34 @@ func (r *Region) send(w http.ResponseWriter, answer model.Answer) {
 	}
 }
 
-// spoil carries out the part of a fault that belongs before or after the effect, and says whether that was the answer.
-func (r *Region) spoil(w http.ResponseWriter, service *model.Service, call *Call, id string, fault *Fault, after bool) bool {
-	if fault == nil {
-		return false
+// delay waits as long as a fault wants, also when the client has gone meanwhile: the call takes effect all the same.
+func (r *Region) delay(f *Fault) {
+	if f == nil || f.Latency <= 0 {
+		return
 	}
-	if !after && fault.Latency > 0 {
-		time.Sleep(fault.Latency)
+	timer := time.NewTimer(f.Latency)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.ctx.Done():
 	}
-	if fault.After != after || fault.Code == "" && !fault.Drop {
-		return false
-	}
+}
+
+func (f *Fault) spoils() bool { return f != nil && (f.Code != "" || f.Drop) }
+func (f *Fault) before() bool { return f.spoils() && !f.After }
+func (f *Fault) after() bool  { return f.spoils() && f.After }
+
+// spoil answers as a fault wants, or not at all.
+func (r *Region) spoil(w http.ResponseWriter, service *model.Service, call Call, id string, fault *Fault) {
 	if fault.Drop {
-		call.Code = "(connection dropped)"
-		r.record.add(*call)
+		call.Code = Dropped
+		r.record.add(call)
 		drop(w)
-		return true
+		return
 	}
 	call.Code = fault.Code
-	r.record.add(*call)
+	r.record.add(call)
 	r.send(w, service.EncodeError(fault.Code, fault.message(), id, fault.status()))
-	return true
 }
 
 func (f *Fault) message() string {
@@ -265,7 +321,7 @@ func (f *Fault) status() int {
 	case slices.Contains([]string{"RequestLimitExceeded", "SlowDown", "ServiceUnavailable", "Throttling"}, f.Code):
 		return http.StatusServiceUnavailable
 	}
-	return http.StatusBadRequest
+	return 0
 }
 
 // drop closes the connection without a word.
@@ -280,19 +336,26 @@ func drop(w http.ResponseWriter) {
 }
 
 // serveS3 checks the request against the model, then lets the S3 server answer.
-func (r *Region) serveS3(w http.ResponseWriter, req *http.Request, call Call) {
+func (r *Region) serveS3(w http.ResponseWriter, req *http.Request, call Call, key string) {
 	service := model.MustLoad("s3")
-	if !(req.Method == http.MethodPut && strings.Count(strings.Trim(req.URL.Path, "/"), "/") == 0) { // CreateBucket is the deployment's
+	id := requestID()
+	if known, _ := r.S3.Credentials(); key != known { // the server has its own word for this
+		const message = "The AWS Access Key Id you provided does not exist in our records."
+		r.refuse(w, service, call, id, fault{"InvalidAccessKeyId", message, http.StatusForbidden})
+		return
+	}
+	if !createsBucket(req) {
 		decoded, err := service.Decode(req, nil)
 		if err != nil {
-			r.refuse(w, service, call, requestID(), err)
+			r.refuse(w, service, call, id, err)
 			return
 		}
 		call.Operation, call.Params = decoded.Operation, decoded.Params
 	}
 	fault := r.record.faultFor(call)
-	id := requestID()
-	if r.spoil(w, service, &call, id, fault, false) {
+	r.delay(fault)
+	if fault.before() {
+		r.spoil(w, service, call, id, fault)
 		return
 	}
 	target, err := url.Parse(r.S3.Endpoint())
@@ -300,25 +363,62 @@ func (r *Region) serveS3(w http.ResponseWriter, req *http.Request, call Call) {
 		r.refuse(w, service, call, id, err)
 		return
 	}
-	lose := fault != nil && fault.After
 	proxy := httputil.ReverseProxy{
+		Transport: r.toS3,
+		ErrorLog:  slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(target)
 			p.Out.Host = p.In.Host // it is signed
 		},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { drop(w) }, // a server that is not there
 		ModifyResponse: func(resp *http.Response) error {
-			if resp.StatusCode >= http.StatusBadRequest {
-				call.Code = resp.Status
+			if fault.after() {
+				return errSpoiled
 			}
-			if lose {
-				return errLost
-			}
+			call.Code = s3Code(resp)
+			r.record.add(call) // before the client knows
 			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			if errors.Is(err, errSpoiled) {
+				r.spoil(w, service, call, id, fault)
+				return
+			}
+			call.Code = Unreachable
+			if req.Context().Err() != nil {
+				call.Code = Dropped // by the client itself
+			}
+			r.record.add(call)
+			drop(w)
 		},
 	}
 	proxy.ServeHTTP(w, req)
-	r.record.add(call)
 }
 
-var errLost = errors.New("the answer is lost")
+var errSpoiled = errors.New("the answer is lost")
+
+// createsBucket recognises CreateBucket, which whoever deploys calls, and which is not in the model's excerpt.
+func createsBucket(req *http.Request) bool {
+	name := strings.Trim(req.URL.Path, "/")
+	query := req.URL.Query()
+	query.Del("x-id")
+	return req.Method == http.MethodPut && name != "" && !strings.Contains(name, "/") && len(query) == 0
+}
+
+// s3Code is the error code in an answer of S3, "" when it is no error. An answer to HEAD has no body to say it; there
+// it is what the SDKs make of the status.
+func s3Code(resp *http.Response) string {
+	if resp.StatusCode < http.StatusMultipleChoices {
+		return ""
+	}
+	const enough = 64 << 10
+	start, err := io.ReadAll(io.LimitReader(resp.Body, enough))
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(start), resp.Body), resp.Body}
+	var said struct{ Code string }
+	if err != nil || xml.Unmarshal(start, &said) != nil || said.Code == "" {
+		return strings.ReplaceAll(http.StatusText(resp.StatusCode), " ", "")
+	}
+	return said.Code
+}

@@ -1,10 +1,16 @@
 package region
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +23,7 @@ type machines struct {
 	region *Region
 
 	mu         sync.Mutex
+	closed     bool
 	machines   map[string]*asl.Machine // by ARN
 	executions map[string]*execution   // by ARN
 	watch      func(execution string, e asl.Event)
@@ -25,6 +32,7 @@ type machines struct {
 
 type execution struct {
 	*asl.Execution
+	serial  int // counts from 1
 	machine string
 	input   string
 }
@@ -81,27 +89,31 @@ func (r *Region) StartExecution(machineARN, name string, input []byte) (string, 
 	return arn, nil
 }
 
-// Executions names all executions that are or were.
+// Executions names all executions that are or were, in the order in which they were started.
 func (r *Region) Executions() []string {
-	r.machines.mu.Lock()
-	defer r.machines.mu.Unlock()
 	var names []string
-	for _, x := range r.machines.executions {
+	for _, x := range r.machines.inOrder() {
 		names = append(names, x.Name())
 	}
 	return names
 }
 
+func (m *machines) inOrder() []*execution {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.SortedFunc(maps.Values(m.executions), func(a, b *execution) int { return cmp.Compare(a.serial, b.serial) })
+}
+
+// stopAll ends all executions; none starts afterwards.
 func (m *machines) stopAll() {
 	m.mu.Lock()
-	var all []*execution
-	for _, x := range m.executions {
-		all = append(all, x)
-	}
+	m.closed = true
 	m.mu.Unlock()
+	all := m.inOrder()
 	for _, x := range all {
 		x.Stop("States.Aborted", "the region closes")
-		<-x.Done()
+	}
+	for _, x := range all {
 		x.Drain()
 	}
 }
@@ -126,18 +138,104 @@ func (m *machines) handle(operation string, params map[string]any) (map[string]a
 		x.Stop(name, cause)
 		return map[string]any{"stopDate": time.Now()}, nil
 	case "ListExecutions":
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		list := []any{}
-		for arn, x := range m.executions {
-			if status, _ := params["statusFilter"].(string); x.machine == params["stateMachineArn"] && (status == "" || status == string(x.Status())) {
-				list = append(list, map[string]any{"executionArn": arn, "stateMachineArn": x.machine, "name": x.Name(),
-					"status": string(x.Status()), "startDate": x.Describe().Started})
-			}
+		return m.list(params)
+	case "GetExecutionHistory":
+		x, err := m.find(params)
+		if err != nil {
+			return nil, err
 		}
-		return map[string]any{"executions": list}, nil
+		return history(x, params)
 	}
 	return nil, fault{"UnknownOperationException", operation + " is not served here", 400}
+}
+
+// list answers ListExecutions, the newest first.
+func (m *machines) list(params map[string]any) (map[string]any, error) {
+	arn, _ := params["stateMachineArn"].(string)
+	m.mu.Lock()
+	machine := m.machines[arn]
+	m.mu.Unlock()
+	if machine == nil {
+		return nil, fault{"StateMachineDoesNotExist", "State Machine Does Not Exist: '" + arn + "'", 400}
+	}
+	status, _ := params["statusFilter"].(string)
+	var found []any
+	all := m.inOrder()
+	slices.Reverse(all)
+	for _, x := range all {
+		result := x.Describe()
+		if x.machine != arn || status != "" && status != string(result.Status) {
+			continue
+		}
+		one := map[string]any{"executionArn": x.Arn(), "stateMachineArn": x.machine, "name": x.Name(),
+			"status": string(result.Status), "startDate": result.Started}
+		if result.Status != asl.Running {
+			one["stopDate"] = result.Stopped
+		}
+		found = append(found, one)
+	}
+	return page("executions", found, params)
+}
+
+// history answers GetExecutionHistory.
+func history(x *execution, params map[string]any) (map[string]any, error) {
+	text, err := json.Marshal(x.History())
+	if err != nil {
+		return nil, fmt.Errorf("history of %s: %w", x.Name(), err)
+	}
+	var events []any
+	if err := json.Unmarshal(text, &events); err != nil {
+		return nil, fmt.Errorf("history of %s: %w", x.Name(), err)
+	}
+	bare := params["includeExecutionData"] == false
+	for _, e := range events {
+		forModel(e, bare)
+	}
+	if params["reverseOrder"] == true {
+		slices.Reverse(events)
+	}
+	return page("events", events, params)
+}
+
+// forModel turns the values of a history's JSON, in place, into the types that the model wants, and leaves payloads out
+// of a bare one.
+func forModel(v any, bare bool) {
+	m, _ := v.(map[string]any)
+	for key, value := range m {
+		number, isNumber := value.(float64)
+		switch {
+		case bare && (key == "input" || key == "output" || key == "parameters"):
+			delete(m, key)
+		case key == "timestamp":
+			m[key] = time.UnixMilli(int64(math.Round(number * 1000)))
+		case isNumber:
+			m[key] = int64(number)
+		default:
+			forModel(value, bare)
+		}
+	}
+}
+
+// page answers a part of a list. The token is where the next one begins.
+func page(member string, all []any, params map[string]any) (map[string]any, error) {
+	const most = 1000 // Step Functions API Reference, maxResults
+	from, size := 0, int64(100)
+	if token, ok := params["nextToken"].(string); ok {
+		n, err := strconv.Atoi(token)
+		if err != nil || n < 0 || n > len(all) {
+			return nil, fault{"InvalidToken", "Invalid Token: 'Invalid token'", 400}
+		}
+		from = n
+	}
+	if n, ok := params["maxResults"].(int64); ok && n > 0 {
+		size = min(n, most)
+	}
+	to := min(len(all), from+int(size))
+	answer := map[string]any{member: append([]any{}, all[from:to]...)}
+	if to < len(all) {
+		answer["nextToken"] = strconv.Itoa(to)
+	}
+	return answer, nil
 }
 
 func (m *machines) find(params map[string]any) (*execution, error) {
@@ -180,6 +278,9 @@ func (m *machines) start(params map[string]any) (map[string]any, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.closed {
+		return nil, fault{"ServiceUnavailable", "the region is closed", 503}
+	}
 	machine := m.machines[machineARN]
 	if machine == nil {
 		return nil, fault{"StateMachineDoesNotExist", "State Machine Does Not Exist: '" + machineARN + "'", 400}
@@ -191,7 +292,7 @@ func (m *machines) start(params map[string]any) (map[string]any, error) {
 		}
 		return nil, fault{"ExecutionAlreadyExists", "Execution Already Exists: '" + arn + "'", 400}
 	}
-	runner := &tasks{region: m.region, execution: name}
+	runner := &tasks{region: m.region, execution: name, resources: []string{arn, machineARN}}
 	watch := m.watch
 	x, err := asl.Start(m.region.ctx, machine, json.RawMessage(input), asl.Options{
 		Name: name, StateMachineArn: machineARN, Tasks: runner,
@@ -207,19 +308,32 @@ func (m *machines) start(params map[string]any) (map[string]any, error) {
 	if err != nil {
 		return nil, fault{"InvalidExecutionInput", err.Error(), 400}
 	}
-	started := &execution{Execution: x, machine: machineARN, input: input}
+	started := &execution{Execution: x, serial: len(m.executions) + 1, machine: machineARN, input: input}
 	m.executions[arn] = started
 	m.region.work.Go(func() { m.tell(started) })
 	return map[string]any{"executionArn": arn, "startDate": x.Describe().Started}, nil
 }
 
-// tell publishes the status changes of an execution, as Step Functions does.
+// tell publishes the status changes of an execution, as Step Functions does (Step Functions Developer Guide,
+// "Automating Step Functions event delivery with EventBridge").
 func (m *machines) tell(x *execution) {
 	event := func(status asl.Status) {
-		m.region.bus.publish("aws.states", "Step Functions Execution Status Change", map[string]any{
+		result := x.Describe()
+		detail := map[string]any{
 			"executionArn": x.Arn(), "stateMachineArn": x.machine, "name": x.Name(), "status": status,
-			"startDate": x.Describe().Started.UnixMilli(), "input": x.input,
-		})
+			"startDate": result.Started.UnixMilli(), "stopDate": nil, "input": x.input, "output": nil, "error": nil, "cause": nil,
+			"inputDetails": map[string]any{"included": true}, "outputDetails": nil,
+		}
+		if status != asl.Running {
+			detail["stopDate"] = result.Stopped.UnixMilli()
+		}
+		if status == asl.Succeeded {
+			detail["output"], detail["outputDetails"] = string(result.Output), map[string]any{"included": true}
+		}
+		if result.Error != "" {
+			detail["error"], detail["cause"] = result.Error, result.Cause
+		}
+		m.region.bus.publish("aws.states", "Step Functions Execution Status Change", detail, x.Arn())
 	}
 	event(asl.Running)
 	<-x.Done()
@@ -230,6 +344,7 @@ func (m *machines) tell(x *execution) {
 type tasks struct {
 	region    *Region
 	execution string
+	resources []string // ARNs of the execution and its machine
 
 	mu    sync.Mutex
 	state string
@@ -258,7 +373,7 @@ func (t *tasks) RunTask(ctx context.Context, resource string, input json.RawMess
 	case "arn:aws:states:::lambda:invoke":
 		return t.region.invokeTask(ctx, input)
 	case "arn:aws:states:::events:putEvents":
-		return t.region.putEventsTask(input)
+		return t.putEvents(input)
 	}
 	return nil, &asl.Error{Name: "States.Runtime", Cause: "the local region has no integration " + resource}
 }
@@ -270,8 +385,8 @@ func (r *Region) invokeTask(ctx context.Context, input json.RawMessage) (json.Ra
 		FunctionName string
 		Payload      json.RawMessage
 	}
-	if err := json.Unmarshal(input, &in); err != nil {
-		return nil, &asl.Error{Name: "States.Runtime", Cause: err.Error()}
+	if err := strictly(input, &in); err != nil {
+		return nil, err
 	}
 	result, err := r.Lambda.Invoke(context.WithoutCancel(ctx), in.FunctionName, in.Payload)
 	if err != nil {
@@ -294,20 +409,35 @@ func (r *Region) invokeTask(ctx context.Context, input json.RawMessage) (json.Ra
 	return json.Marshal(map[string]any{"ExecutedVersion": "$LATEST", "StatusCode": 200, "Payload": json.RawMessage(result.Payload)})
 }
 
-// putEventsTask is the EventBridge integration, whose Detail may be an object.
-func (r *Region) putEventsTask(input json.RawMessage) (json.RawMessage, error) {
-	var in struct {
-		Entries []struct {
-			Source, DetailType, EventBusName string
-			Detail                           json.RawMessage
+// putEvents is the EventBridge integration, whose Detail may be an object (Step Functions Developer Guide, "Add
+// EventBridge events with Step Functions").
+func (t *tasks) putEvents(input json.RawMessage) (json.RawMessage, error) {
+	var in struct{ Entries []entry }
+	if err := strictly(input, &in); err != nil {
+		return nil, err
+	}
+	for i := range in.Entries {
+		e := &in.Entries[i]
+		var text string
+		if json.Unmarshal(e.Detail, &text) == nil {
+			e.Detail = json.RawMessage(text)
 		}
+		e.Resources = append(e.Resources, t.resources...)
 	}
-	if err := json.Unmarshal(input, &in); err != nil {
-		return nil, &asl.Error{Name: "States.Runtime", Cause: err.Error()}
+	answers, failed := t.region.bus.take(in.Entries)
+	result, err := json.Marshal(map[string]any{"Entries": answers, "FailedEntryCount": failed})
+	if err == nil && failed > 0 {
+		return nil, &asl.Error{Name: "EventBridge.FailedEntry", Cause: string(result)}
 	}
-	entries := []map[string]string{}
-	for _, e := range in.Entries {
-		entries = append(entries, map[string]string{"EventId": r.bus.publish(e.Source, e.DetailType, e.Detail)})
+	return result, err
+}
+
+// strictly reads a task's input and refuses members that are not played here.
+func strictly(input json.RawMessage, in any) error {
+	decoder := json.NewDecoder(bytes.NewReader(input))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(in); err != nil {
+		return &asl.Error{Name: "States.Runtime", Cause: "the local region's integration: " + err.Error()}
 	}
-	return json.Marshal(map[string]any{"Entries": entries, "FailedEntryCount": 0})
+	return nil
 }

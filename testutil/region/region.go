@@ -15,10 +15,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"flashtap/testutil/region/ec2"
 	"flashtap/testutil/region/lambda"
+	"flashtap/testutil/region/model"
 	"flashtap/testutil/region/queue"
 	"flashtap/testutil/region/schedule"
 	"flashtap/testutil/s3"
@@ -59,6 +61,8 @@ type Region struct {
 	work     sync.WaitGroup
 	listener net.Listener
 	server   *http.Server
+	underWay atomic.Int64 // requests
+	toS3     *http.Transport
 
 	bus      bus
 	machines machines
@@ -78,7 +82,7 @@ func Start(cfg Config) (*Region, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	r := &Region{cfg: cfg, log: cfg.Log}
+	r := &Region{cfg: cfg, log: cfg.Log, toS3: &http.Transport{DisableCompression: true}}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	for _, sub := range []string{"s3", "instances", "logs"} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, sub), 0o755); err != nil {
@@ -96,7 +100,7 @@ func Start(cfg Config) (*Region, error) {
 	key, secret := r.S3.Credentials()
 	r.Lambda = lambda.New(lambda.Config{Region: cfg.Name, AccountID: cfg.Account, AccessKeyID: key, SecretAccessKey: secret, RetryDelays: cfg.LambdaRetryDelays})
 	r.Queues = queue.New(queue.Config{Region: cfg.Name, AccountID: cfg.Account, Endpoint: r.Endpoint()})
-	r.Schedules = schedule.New(schedule.Config{Region: cfg.Name, AccountID: cfg.Account, Speed: cfg.ScheduleSpeed, Invoke: r.fire})
+	r.Schedules = schedule.New(schedule.Config{Region: cfg.Name, AccountID: cfg.Account, Speed: cfg.ScheduleSpeed, Invoke: r.fire, DeadLetter: r.bury})
 	r.bus.region, r.machines.region, r.traffic.region, r.guests.region = r, r, r, r
 	r.EC2 = ec2.New(r.ec2Config())
 	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
@@ -113,7 +117,22 @@ func (r *Region) ec2Config() ec2.Config {
 	cfg.Account, cfg.Region = r.cfg.Account, r.cfg.Name
 	cfg.Hooks = ec2.Hooks{
 		Boot: r.guests.boot, Stop: r.guests.shutDown, Tagged: r.guests.tagged, Mirrors: r.traffic.mirrors,
-		Event: func(source, kind string, detail any) { r.bus.publish(source, kind, detail) },
+		Event: func(source, kind string, detail any) {
+			var resources []string
+			if change, ok := detail.(ec2.StateChange); ok {
+				r.guests.changed(change)
+				resources = append(resources, "arn:aws:ec2:"+r.cfg.Name+":"+r.cfg.Account+":instance/"+change.InstanceID)
+			}
+			r.bus.publish(source, kind, detail, resources...)
+		},
+	}
+	if fault := cfg.Fault; fault != nil {
+		cfg.Fault = func(call *model.Call) error {
+			if call.Service == ownCall {
+				return nil
+			}
+			return fault(call)
+		}
 	}
 	return cfg
 }
@@ -135,6 +154,9 @@ func (r *Region) Environ(principal string) map[string]string {
 	}
 }
 
+// ownCall marks what the region itself asks EC2, which no fault touches.
+const ownCall = "region"
+
 // Close ends executions, instances, functions and servers, in that order, and waits for them. Objects stay on disk.
 func (r *Region) Close() error {
 	r.machines.stopAll()
@@ -144,11 +166,25 @@ func (r *Region) Close() error {
 	r.guests.killAll()
 	err = errors.Join(err, r.Lambda.Close())
 	r.EC2.Close()
-	closing, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	err = errors.Join(err, r.server.Shutdown(closing))
+	err = errors.Join(err, r.hangUp())
 	r.traffic.wait()
 	r.work.Wait()
+	r.toS3.CloseIdleConnections()
 	r.S3.Stop()
 	return err
+}
+
+// patience is how long the requests under way have to end.
+const patience = 5 * time.Second
+
+// hangUp closes the endpoint. (http.Server.Shutdown would wait for connections that have never said anything, too.)
+func (r *Region) hangUp() error {
+	for deadline := time.Now().Add(patience); r.underWay.Load() > 0 && time.Now().Before(deadline); {
+		time.Sleep(2 * time.Millisecond)
+	}
+	var err error
+	if n := r.underWay.Load(); n > 0 {
+		err = fmt.Errorf("close region: %d requests are still under way", n)
+	}
+	return errors.Join(err, r.server.Close())
 }

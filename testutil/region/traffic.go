@@ -14,10 +14,11 @@ import (
 type traffic struct {
 	region *Region
 
-	mu       sync.Mutex
-	planes   map[string]*dataplane.Plane // by source interface
-	sessions []ec2.MirrorSession         // as EC2 last told
-	work     sync.WaitGroup
+	mu     sync.Mutex
+	planes map[string]*dataplane.Plane    // by source interface
+	now    map[string][]dataplane.Session // by source interface, as EC2 last told
+	blocks map[string]netip.Prefix        // of VPCs
+	work   sync.WaitGroup
 }
 
 // AddTraffic gives an interface packets. They pass by unseen until a mirror session exists.
@@ -37,9 +38,8 @@ func (r *Region) AddTraffic(eni string, cfg dataplane.Config) (*dataplane.Plane,
 		return nil, fmt.Errorf("add traffic to %s: it has some", eni)
 	}
 	t.planes[eni] = plane
-	sessions := t.sessions
+	t.carry(eni)
 	t.mu.Unlock()
-	t.mirrors(sessions)
 	t.work.Go(func() {
 		if err := plane.Run(r.ctx); err != nil && r.ctx.Err() == nil {
 			r.log.Error("traffic ended", "eni", eni, "err", err)
@@ -48,27 +48,29 @@ func (r *Region) AddTraffic(eni string, cfg dataplane.Config) (*dataplane.Plane,
 	return plane, nil
 }
 
-// mirrors is EC2's word on which sessions work now.
+// mirrors is EC2's word on which sessions work now. EC2 tells one change after the other.
 func (t *traffic) mirrors(sessions []ec2.MirrorSession) {
+	now := map[string][]dataplane.Session{}
+	for _, s := range sessions {
+		session, err := t.session(s)
+		if err != nil {
+			t.region.log.Error("session not carried", "session", s.ID, "err", err)
+			continue
+		}
+		now[s.Source.ID] = append(now[s.Source.ID], session)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.sessions = sessions
-	for eni, plane := range t.planes {
-		var own []dataplane.Session
-		for _, s := range sessions {
-			if s.Source.ID != eni {
-				continue
-			}
-			session, err := t.session(s)
-			if err != nil {
-				t.region.log.Error("session not carried", "session", s.ID, "err", err)
-				continue
-			}
-			own = append(own, session)
-		}
-		if err := plane.SetSessions(own); err != nil {
-			t.region.log.Error("sessions not carried", "eni", eni, "err", err)
-		}
+	t.now = now
+	for eni := range t.planes {
+		t.carry(eni)
+	}
+}
+
+// carry hands an interface's sessions to its plane; t.mu is held.
+func (t *traffic) carry(eni string) {
+	if err := t.planes[eni].SetSessions(t.now[eni]); err != nil {
+		t.region.log.Error("sessions not carried", "eni", eni, "err", err)
 	}
 }
 
@@ -80,6 +82,9 @@ const vxlanPort = 4789
 
 func (t *traffic) session(s ec2.MirrorSession) (dataplane.Session, error) {
 	target := s.Target.Interface
+	if target.ID == "" {
+		return dataplane.Session{}, fmt.Errorf("target %s: the local region mirrors to interfaces, not to %s", s.Target.ID, s.Target.LoadBalancer)
+	}
 	to := target.Address
 	if t.region.cfg.OuterIPv6 {
 		if len(target.IPv6) == 0 {
@@ -87,7 +92,7 @@ func (t *traffic) session(s ec2.MirrorSession) (dataplane.Session, error) {
 		}
 		to = target.IPv6[0]
 	}
-	block, err := t.region.vpcBlock(s.Source.VPCID)
+	block, err := t.block(s.Source.VPCID)
 	if err != nil {
 		return dataplane.Session{}, err
 	}
@@ -112,18 +117,33 @@ func ports(r *ec2.PortRange) *dataplane.PortRange {
 	return &dataplane.PortRange{From: uint16(r.From), To: uint16(r.To)}
 }
 
-// vpcBlock is the primary IPv4 block of a VPC, as EC2 describes it.
-func (r *Region) vpcBlock(id string) (netip.Prefix, error) {
-	out, err := r.EC2.Handle(&model.Call{Service: "ec2", Operation: "DescribeVpcs", Params: map[string]any{"VpcIds": []any{id}}}, "region")
+// block is the primary IPv4 block of a VPC, which never changes.
+func (t *traffic) block(vpc string) (netip.Prefix, error) {
+	t.mu.Lock()
+	known, ok := t.blocks[vpc]
+	t.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	out, err := t.region.EC2.Handle(&model.Call{Service: ownCall, Operation: "DescribeVpcs", Params: map[string]any{"VpcIds": []any{vpc}}}, ownCall)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
 	list, _ := out["Vpcs"].([]any)
-	for _, v := range list {
-		if m, ok := v.(map[string]any); ok {
-			block, _ := m["CidrBlock"].(string)
-			return netip.ParsePrefix(block)
-		}
+	if len(list) != 1 {
+		return netip.Prefix{}, fmt.Errorf("there are %d VPCs %s", len(list), vpc)
 	}
-	return netip.Prefix{}, fmt.Errorf("VPC %s has no block", id)
+	m, _ := list[0].(map[string]any)
+	text, _ := m["CidrBlock"].(string)
+	block, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("VPC %s: %w", vpc, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.blocks == nil {
+		t.blocks = map[string]netip.Prefix{}
+	}
+	t.blocks[vpc] = block
+	return block, nil
 }
