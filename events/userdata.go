@@ -117,6 +117,13 @@ const (
 	programPath  = "/usr/local/bin/flashtap-collector"
 )
 
+// UnconfirmedExit is the status with which the collector ends while evidence still waits in its spool: it is started
+// again, to ship it, as after a crash.
+const UnconfirmedExit = 3
+
+// stopSlack are the seconds beyond the drain before systemd kills a collector that was asked to stop.
+const stopSlack = 15
+
 // UserData is the first-boot script of a collector instance. Its first act is to arm the instance's own end, before
 // anything that can fail; then it writes the configuration, fetches the program, checks its digest, and starts it
 // under systemd. When the program ends, for whatever reason, the instance powers off, which terminates it.
@@ -166,11 +173,13 @@ cat > /etc/systemd/system/flashtap-collector.service <<'UNIT'
 Description=Flashtap collector
 After=network-online.target
 Wants=network-online.target
+StartLimitIntervalSec=60
+StartLimitBurst=5
 [Service]
 ExecStart=%s run --config %s --spool /var/lib/flashtap
 Restart=on-abnormal
+RestartForceExitStatus=%d
 RestartSec=1
-StartLimitBurst=5
 TimeoutStopSec=%d
 StandardOutput=journal+console
 AmbientCapabilities=CAP_NET_ADMIN
@@ -192,7 +201,7 @@ systemctl start --no-block flashtap-end
 		configPath, configMarker, config, configMarker,
 		c.Region, endpoint, c.Bucket, c.BinaryKey, programPath,
 		c.BinarySHA256, programPath, programPath,
-		programPath, configPath, c.DrainSeconds)
+		programPath, configPath, UnconfirmedExit, c.DrainSeconds+stopSlack)
 	if b.Len() > MaxUserData {
 		return nil, fmt.Errorf("user data of %s has %d bytes; EC2 takes %d", c.Capture, b.Len(), MaxUserData)
 	}

@@ -93,13 +93,13 @@ func (g *Guest) Run(ctx context.Context, m region.Machine, shutdown <-chan struc
 	}
 }
 
-// supervise waits for the program's end, asked for or not, and says whether it was a crash: an end by a signal that
-// nobody here sent.
+// supervise waits for the program's end, asked for or not, and says whether the unit of the user data starts it again:
+// after an end by a signal that nobody here sent, and when evidence still waits in the spool.
 func supervise(ctx context.Context, cmd *exec.Cmd, died <-chan error, shutdown <-chan struct{}, end <-chan time.Time, drain time.Duration) (crashed bool, err error) {
 	select {
 	case err := <-died:
 		var exit *exec.ExitError
-		return errors.As(err, &exit) && exit.ExitCode() < 0, err
+		return errors.As(err, &exit) && (exit.ExitCode() < 0 || exit.ExitCode() == events.UnconfirmedExit), err
 	case <-shutdown:
 	case <-end:
 	case <-ctx.Done():
