@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 VERSION   ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
-LDFLAGS   := -s -w -X flashtap/functions/internal/boot.Version=$(VERSION)
+LDFLAGS   := -s -w -X flashtap/functions/internal/boot.Version=$(VERSION) -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GO_FILES  := $(shell git ls-files '*.go')
 
