@@ -48,8 +48,8 @@ func parse(t testing.TB, definition []byte) *asl.Machine {
 	return machine
 }
 
-// edited is a copy of a definition in which edit has changed the states.
-func edited(t testing.TB, definition []byte, edit func(name string, state map[string]any)) []byte {
+// altered is a copy of a definition that alter has changed.
+func altered(t testing.TB, definition []byte, alter func(document map[string]any)) []byte {
 	t.Helper()
 	var document map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(definition))
@@ -57,10 +57,23 @@ func edited(t testing.TB, definition []byte, edit func(name string, state map[st
 	if err := decoder.Decode(&document); err != nil {
 		t.Fatal(err)
 	}
-	for name, state := range document["States"].(map[string]any) {
-		edit(name, state.(map[string]any))
-	}
-	text, err := json.Marshal(document)
+	alter(document)
+	return encoded(t, document)
+}
+
+// edited is a copy of a definition in which edit has changed the states.
+func edited(t testing.TB, definition []byte, edit func(name string, state map[string]any)) []byte {
+	t.Helper()
+	return altered(t, definition, func(document map[string]any) {
+		for name, state := range document["States"].(map[string]any) {
+			edit(name, state.(map[string]any))
+		}
+	})
+}
+
+func encoded(t testing.TB, v any) json.RawMessage {
+	t.Helper()
+	text, err := json.Marshal(v)
 	if err != nil {
 		t.Fatal(err)
 	}

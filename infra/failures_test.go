@@ -27,7 +27,7 @@ func TestEveryCatch(t *testing.T) {
 		if _, twice := outcomes[s.name]; twice {
 			t.Errorf("two scripts are called %q", s.name)
 		}
-		o := play(t, machine, s)
+		o := play(t, machine, s, encoded(t, request))
 		obeys(t, o)
 		outcomes[s.name] = o
 		var base *outcome
@@ -48,14 +48,10 @@ func TestEveryCatch(t *testing.T) {
 }
 
 // play runs a script in our own interpreter, on a clock of its own.
-func play(t *testing.T, machine *asl.Machine, s script) outcome {
+func play(t *testing.T, machine *asl.Machine, s script, input json.RawMessage) outcome {
 	t.Helper()
 	var o outcome
 	synctest.Test(t, func(t *testing.T) {
-		input, err := json.Marshal(request)
-		if err != nil {
-			t.Fatal(err)
-		}
 		p := &player{script: s}
 		r, err := asl.Run(t.Context(), machine, input, asl.Options{Name: "execution", Tasks: p})
 		if err != nil {
@@ -66,9 +62,12 @@ func play(t *testing.T, machine *asl.Machine, s script) outcome {
 		}
 		o = outcome{
 			script: s.name, fails: s.fails, trace: r.Trace(), calls: p.calls, status: string(r.Status), error: r.Error, cause: r.Cause,
-			events: len(r.Events), duration: r.Stopped.Sub(r.Started),
+			inputs: map[string]json.RawMessage{}, events: len(r.Events), duration: r.Stopped.Sub(r.Started),
 		}
 		for _, e := range r.Events {
+			if _, again := o.inputs[e.Name]; strings.HasSuffix(e.Type, "StateEntered") && !again {
+				o.inputs[e.Name] = e.Input
+			}
 			o.largest = max(o.largest, len(e.Input), len(e.Output))
 		}
 	})

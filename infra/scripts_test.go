@@ -139,7 +139,7 @@ func failures(t *testing.T, names []string, machine *asl.Machine, known []script
 	t.Helper()
 	through := map[string]script{}
 	for _, s := range known {
-		for _, name := range play(t, machine, s).trace {
+		for _, name := range play(t, machine, s, encoded(t, request)).trace {
 			if _, found := through[name]; !found {
 				through[name] = s
 			}
@@ -184,6 +184,7 @@ type outcome struct {
 	script   string
 	fails    string // the state that the script makes fail
 	trace    []string
+	inputs   map[string]json.RawMessage // of the states, when they were first entered
 	calls    []call
 	status   string
 	error    string
@@ -216,11 +217,7 @@ type player struct {
 func callee(t testing.TB, definition []byte) []byte {
 	return edited(t, definition, func(name string, state map[string]any) {
 		if parameters, found := state["Parameters"]; found {
-			text, err := json.Marshal(parameters)
-			if err != nil {
-				t.Fatal(err)
-			}
-			text = bytes.ReplaceAll(text, []byte("Function}"), []byte("Function}:"+name))
+			text := bytes.ReplaceAll(encoded(t, parameters), []byte("Function}"), []byte("Function}:"+name))
 			text = bytes.ReplaceAll(text, []byte("${EventBus}"), []byte("${EventBus}/"+name))
 			state["Parameters"] = json.RawMessage(text)
 		}
@@ -290,6 +287,12 @@ func (p *player) complain(err error) {
 	p.wrong = append(p.wrong, err)
 }
 
+func (p *player) called() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.calls)
+}
+
 // faults reports what the callees could not accept.
 func (p *player) faults() []error {
 	p.mu.Lock()
@@ -330,6 +333,9 @@ func (p *player) RunTask(ctx context.Context, resource string, input json.RawMes
 		}
 		a = p.put(in.Entries[0])
 		wrap = func(r any) any { return r }
+		if a.failure != nil {
+			a.failure = &asl.Error{Name: "EventBridge.FailedEntry", Cause: failedEntry}
+		}
 	default:
 		return nil, fmt.Errorf("nobody runs %s", resource)
 	}
@@ -342,6 +348,10 @@ func (p *player) RunTask(ctx context.Context, resource string, input json.RawMes
 	}
 	return json.Marshal(wrap(a.result))
 }
+
+// failedEntry is PutEvents' answer about an event that it did not take. The call itself succeeds; the task fails with
+// EventBridge.FailedEntry (Step Functions Developer Guide, "Add EventBridge events").
+const failedEntry = `{"Entries":[{"ErrorCode":"InternalFailure","ErrorMessage":"it was not taken"}],"FailedEntryCount":1}`
 
 // functionError is the payload by which the Go runtime reports an error that a handler returned.
 func functionError(e *asl.Error) []byte {
