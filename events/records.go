@@ -118,6 +118,9 @@ type CustodyEntry struct {
 	Detail    map[string]string `json:"detail,omitempty"`
 }
 
+// ActJoined is the guard's act when another capture holds the source: nothing is made for this one.
+const ActJoined = "joined"
+
 // CustodyLine is one line of custody.jsonl: an entry as it was stored, in the store's order, with the digest of the
 // line before.
 type CustodyLine struct {

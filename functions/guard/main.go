@@ -39,8 +39,8 @@ type guard struct {
 	settings  events.Settings
 }
 
-// run takes the lock of the plan's source. Meeting our own schedule means that we ran before; meeting another
-// capture's means to join it, or, when that one is over and only waits to be removed, to try again.
+// run takes the lock of the plan's source. Meeting the schedule of this very execution means that we ran before; meeting
+// another's means to join its capture, or, when that one is over and only waits to be removed, to try again.
 func (g guard) run(ctx context.Context, in events.StepInput) (events.GuardResult, error) {
 	plan, err := g.store.Plan(ctx, in.Capture)
 	if err != nil {
@@ -59,7 +59,7 @@ func (g guard) run(ctx context.Context, in events.StepInput) (events.GuardResult
 		StartDate:             aws.Time(plan.GuardAt()),
 		FlexibleTimeWindow:    &types.FlexibleTimeWindow{Mode: types.FlexibleTimeWindowModeOff},
 		ActionAfterCompletion: types.ActionAfterCompletionNone,
-		ClientToken:           aws.String(events.ClientToken(plan.Capture, 1, "guard")),
+		ClientToken:           aws.String(events.ClientToken(plan.Capture, 1, "guard of "+in.Execution)),
 		Target:                &types.Target{Arn: &g.settings.TeardownARN, RoleArn: &g.settings.ScheduleRoleARN, Input: aws.String(string(input))},
 	})
 	if err != nil && !awserr.IsExisting(err) {
@@ -73,17 +73,30 @@ func (g guard) run(ctx context.Context, in events.StepInput) (events.GuardResult
 		if there == nil { // removed between the two calls: the next try gets it
 			return events.GuardResult{}, boot.SourceBusy{Source: plan.Source.NetworkInterfaceID, Capture: "unknown"}
 		}
-		if there.Capture != plan.Capture {
-			if there.Over(time.Now()) {
-				return events.GuardResult{}, boot.SourceBusy{Source: plan.Source.NetworkInterfaceID, Capture: string(there.Capture)}
-			}
-			slog.Info("joined", "capture", there.Capture, "eni", plan.Source.NetworkInterfaceID)
-			return events.GuardResult{JoinedTo: there.Capture, Deadline: there.Deadline}, nil
+		if there.Capture != plan.Capture || there.Execution != in.Execution {
+			return g.join(ctx, plan, *there)
 		}
 	}
 	slog.Info("guarded", "capture", plan.Capture, "eni", plan.Source.NetworkInterfaceID, "from", plan.GuardAt())
 	return events.GuardResult{Held: true, JoinedTo: plan.Capture, Deadline: plan.Deadline}, g.store.Record(ctx, events.CustodyEntry{
 		Capture: plan.Capture, Actor: "guard", Act: "guarded", Resource: g.settings.ScheduleGroup + "/" + name,
 		Detail: map[string]string{"from": plan.GuardAt().Format(time.RFC3339), "execution": in.Execution},
+	})
+}
+
+// join leaves the source to the capture that holds it, and says so in the evidence of this one: it has a plan, and
+// would otherwise look like a capture that vanished.
+func (g guard) join(ctx context.Context, plan events.Plan, holder lease.Lease) (events.GuardResult, error) {
+	if holder.Over(time.Now()) {
+		return events.GuardResult{}, boot.SourceBusy{Source: plan.Source.NetworkInterfaceID, Capture: string(holder.Capture)}
+	}
+	slog.Info("joined", "capture", holder.Capture, "eni", plan.Source.NetworkInterfaceID)
+	joined := events.GuardResult{JoinedTo: holder.Capture, Deadline: holder.Deadline}
+	if holder.Capture == plan.Capture { // another execution of the same capture
+		return joined, nil
+	}
+	return joined, g.store.Record(ctx, events.CustodyEntry{
+		Capture: plan.Capture, Actor: "guard", Act: events.ActJoined, Resource: plan.Source.NetworkInterfaceID,
+		Detail: map[string]string{"to": string(holder.Capture)},
 	})
 }
