@@ -43,6 +43,17 @@ func run(ctx context.Context, o options) error {
 	out := newScreen(os.Stdout)
 	out.line("Flashtap demo: a GuardDuty finding becomes sealed pcaps, on this machine alone")
 	out.line("")
+	root, err := deployment.Root()
+	if err != nil {
+		return err
+	}
+	if s.config.Event, err = readFinding(root, o.finding); err != nil {
+		return err
+	}
+	if _, refusal := events.ParseFinding(s.config.Event); refusal != nil {
+		out.line("  no capture: %v", refusal)
+		return errNoCapture
+	}
 	out.begin("building the programs as they ship (the first time takes minutes)")
 	programs, err := deployment.Build(ctx)
 	out.end(err)
@@ -50,9 +61,6 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	s.config.Programs = programs
-	if s.config.Event, err = readFinding(programs.Root, o.finding); err != nil {
-		return err
-	}
 	dir, err := os.MkdirTemp("", "flashtap-demo-")
 	if err != nil {
 		return err
@@ -102,7 +110,7 @@ func prepare(o options) (prepared, error) {
 		p.config.Frames, err = packets.ReadFile(o.pcap)
 	}
 	if err != nil {
-		return p, err
+		return p, fmt.Errorf("recording of the suspect's traffic: %w", err)
 	}
 	if o.suspect != "" {
 		if p.config.Suspect, err = netip.ParseAddr(o.suspect); err != nil {

@@ -46,10 +46,6 @@ func (t *story) play(ctx context.Context) error {
 	t.screen.line("  finding   %s, severity %g, account %s, %s", orDash(f.Type, f.Origin), f.Severity, f.Account, f.Region)
 	t.screen.line("  suspect   %s / %s, a %s; its traffic: %s, %d frames", t.scene.Instance, t.scene.ENI, t.scene.Type, filepath.Base(t.recording), t.frames)
 	t.screen.line("")
-	if t.scene.Refusal != nil {
-		t.screen.line("  no capture: %v", t.scene.Refusal)
-		return errNoCapture
-	}
 	t.began, t.since = time.Now(), time.Now()
 	t.scene.Region.WatchExecutions(t.event)
 	matched, err := t.scene.Publish()
