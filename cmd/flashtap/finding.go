@@ -30,12 +30,12 @@ from FLASHTAP_ACCOUNT and AWS_REGION, when both are set.`,
 
 // reading is what Flashtap makes of an event.
 type reading struct {
-	Captures  bool            `json:"captures"` // whether a capture comes of it
-	Refusal   *events.Refusal `json:"refusal,omitempty"`
-	Finding   events.Finding  `json:"finding"`
-	Sources   []sourceReading `json:"sources"`
-	Options   events.Options  `json:"options"` // with the deployment's defaults
-	Unchecked []string        `json:"unchecked"`
+	Captures bool            `json:"captures"` // whether a capture comes of it
+	Refusal  *events.Refusal `json:"refusal,omitempty"`
+	Finding  events.Finding  `json:"finding"`
+	Sources  []sourceReading `json:"sources"`
+	Options  events.Options  `json:"options"` // with the deployment's defaults
+	Notes    []string        `json:"notes"`   // what could not be checked, or is left out
 }
 
 // sourceReading is what of one suspect would be captured.
@@ -76,7 +76,7 @@ func (t *tool) finding(file string) error {
 }
 
 func readFinding(event []byte, settings events.Settings) (reading, error) {
-	r := reading{Sources: []sourceReading{}, Unchecked: []string{}}
+	r := reading{Sources: []sourceReading{}, Notes: []string{}}
 	var err error
 	r.Finding, err = events.ParseFinding(event)
 	var own []events.Suspect
@@ -84,7 +84,7 @@ func readFinding(event []byte, settings events.Settings) (reading, error) {
 		r.Options = settings.Options(r.Finding.Options)
 		own, err = admit(r.Finding, settings)
 		if settings.Account == "" || settings.Region == "" {
-			r.Unchecked = append(r.Unchecked, "whether its account and Region are the deployment's: FLASHTAP_ACCOUNT and AWS_REGION are not both set")
+			r.Notes = append(r.Notes, "not checked: whether its account and Region are the deployment's: FLASHTAP_ACCOUNT and AWS_REGION are not both set")
 		}
 	}
 	if errors.As(err, &r.Refusal) {
@@ -94,7 +94,10 @@ func readFinding(event []byte, settings events.Settings) (reading, error) {
 		return r, err
 	}
 	r.Captures = true
-	r.Unchecked = append(r.Unchecked, "whether the suspect still exists and can be mirrored: preflight asks AWS")
+	if left := len(r.Finding.Suspects) - len(own); left > 0 {
+		r.Notes = append(r.Notes, countOf(uint64(left), "suspect")+" left out: of another account or Region")
+	}
+	r.Notes = append(r.Notes, "not checked: whether the suspect still exists and can be mirrored: preflight asks AWS")
 	for _, s := range own {
 		r.Sources = append(r.Sources, choice(s, settings.MaxInterfaces))
 	}
@@ -112,8 +115,8 @@ func admit(f events.Finding, s events.Settings) ([]events.Suspect, error) {
 		return f.Suspects, nil
 	}
 	own := f.OwnSuspects(s.Account, s.Region)
-	if err := f.CheckOwner(s.Account, s.Region); err != nil && (len(own) == 0 || f.Account != s.Account || f.Region != s.Region) {
-		return nil, err
+	if foreign := f.CheckOwner(s.Account, s.Region); foreign != nil && len(own) == 0 {
+		return nil, foreign
 	}
 	return own, nil
 }
@@ -131,7 +134,7 @@ func choice(s events.Suspect, limit int) sourceReading {
 	case s.NetworkInterfaceID != "":
 		r.Choice = s.NetworkInterfaceID + ", which the finding names, while it is attached to " + s.InstanceID
 	case len(s.LocalAddresses) > 0:
-		r.Choice = "the interface that holds " + strings.Join(s.LocalAddresses, " or ") + "; if none does, " + all
+		r.Choice = "every interface that holds " + strings.Join(s.LocalAddresses, " or ") + "; if none does, " + all
 	default:
 		r.Choice = all
 	}
@@ -176,8 +179,8 @@ func (r reading) text() string {
 	o := r.Options
 	field("how", "%s, at most %s, %s, %s", secondsText(o.DurationSeconds), sizeText(o.MaxBytes), lengthText(o.PacketLength), filterText(*o.Filter))
 	field("verdict", "a capture, unless one of the same interface runs already")
-	for _, u := range r.Unchecked {
-		field("unchecked", "%s", u)
+	for _, u := range r.Notes {
+		field("note", "%s", u)
 	}
 	return b.String()
 }

@@ -173,7 +173,8 @@ func (f *follower) left(at time.Time, state, output string) error {
 func (f *follower) advance(at time.Time, now events.WatchResult) error {
 	before := f.progress
 	f.progress = now
-	if now.Status != events.StatusWaiting && now.Reason != before.Reason {
+	// That packets flow is the next phase's own news.
+	if now.Status != events.StatusWaiting && now.Status != events.StatusFlowing && now.Reason != before.Reason {
 		if err := f.line(at, now.Status, now.Reason); err != nil {
 			return err
 		}

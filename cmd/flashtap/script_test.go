@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,8 @@ import (
 	"flashtap/events"
 	"flashtap/testutil/s3"
 )
+
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"flashtap": main})
@@ -38,7 +41,7 @@ func TestScripts(t *testing.T) {
 	}
 	var buckets atomic.Int64
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true, ContinueOnError: true,
+		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true, ContinueOnError: true, UpdateScripts: *update,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "account": change},
 		Setup: func(e *testscript.Env) error {
 			a := newAccount(t, bucket, "flashtap-"+strconv.FormatInt(buckets.Add(1), 10))
@@ -193,11 +196,12 @@ var changes = map[string]func(a *account, id func(string) events.CaptureID){
 			a.t.Errorf("custody entry %+v, %v", entry, err)
 		}
 	},
-	// is-watched waits until the tool has told of a running capture.
+	// is-watched waits until the tool has told of a running capture. The second look of watch comes after the first is in
+	// the history; a tool that asks for the status again has told what it read before.
 	"is-watched": func(a *account, _ func(string) events.CaptureID) {
 		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 			a.mu.Lock()
-			told := happened(a.calls, "watch", "GetExecutionHistory", "DescribeExecution")
+			told := happened(a.calls, "watch", "watch", "GetExecutionHistory", "DescribeExecution")
 			a.mu.Unlock()
 			if told {
 				return
