@@ -109,9 +109,10 @@ func certify(c events.CaptureID, by string, before, after []Item, refused map[st
 }
 
 // file stores the certificate under the next free number. Passes may overlap (state machine, guard, sweep), so the
-// number is taken by whoever creates the object. A pass that found nothing files nothing.
+// number is taken by whoever creates the object. A pass that found nothing files nothing, and neither does one about a
+// tag that names no capture: whoever may set tags could choose the folder.
 func (r Remover) file(ctx context.Context, cert *events.Certificate) (string, error) {
-	if len(cert.Found) == 0 {
+	if len(cert.Found) == 0 || cert.Capture.Validate() != nil {
 		return "", nil
 	}
 	list, err := r.Store.List(ctx, events.CertificatesPrefix(cert.Capture))

@@ -177,6 +177,11 @@ func (s sweep) seal(ctx context.Context, dead map[events.CaptureID]bool, r *repo
 		if !plan.Go || !dead[c] && time.Now().Before(plan.GuardAt()) {
 			continue
 		}
+		joined, err := s.store.Exists(ctx, events.CustodyKey(c, "guard", events.ActJoined))
+		if err != nil || joined { // nothing was made for it; its finding is with the capture that held the source
+			errs = append(errs, err)
+			continue
+		}
 		items, err := s.remover.Inventory(ctx, c)
 		if err != nil {
 			errs = append(errs, err)

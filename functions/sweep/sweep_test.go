@@ -1,0 +1,312 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	schedulertypes "github.com/aws/aws-sdk-go-v2/service/scheduler/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"flashtap/events"
+	"flashtap/functions/internal/describe"
+	"flashtap/functions/lease"
+	"flashtap/functions/remove"
+	"flashtap/testutil/stage"
+)
+
+type scene struct {
+	*stage.Stage
+	t      *testing.T
+	sweep  sweep
+	mu     sync.Mutex
+	events []string // detail-types of what was published
+}
+
+func set(t *testing.T) *scene {
+	s := &scene{Stage: stage.New(t, nil), t: t}
+	s.sweep = sweep{
+		remover: remove.Remover{EC2: s.EC2API, Schedules: s.Scheduler, Store: s.Store, Settings: s.Settings},
+		store:   s.Store, schedules: s.Scheduler, queues: sqs.NewFromConfig(s.Config), bus: eventbridge.NewFromConfig(s.Config),
+		machines: sfn.NewFromConfig(s.Config), settings: s.Settings,
+	}
+	s.Listen(func(event []byte) {
+		var e struct {
+			DetailType string `json:"detail-type"`
+			Source     string
+		}
+		if json.Unmarshal(event, &e) == nil && e.Source == events.RequestSource {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.events = append(s.events, e.DetailType)
+		}
+	})
+	return s
+}
+
+func (s *scene) published(kind string) bool {
+	for range 100 {
+		s.mu.Lock()
+		found := slices.Contains(s.events, kind)
+		s.mu.Unlock()
+		if found {
+			return true
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return false
+}
+
+// run starts an execution for a capture.
+func (s *scene) run(c events.CaptureID) {
+	s.t.Helper()
+	if _, err := s.StartExecution(s.Settings.StateMachineARN, string(c), []byte(`{}`)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// hold makes the guard schedule of a capture.
+func (s *scene) hold(c events.CaptureID, deadline time.Time) {
+	s.t.Helper()
+	input, err := json.Marshal(lease.Lease{Capture: c, Deadline: deadline, Execution: string(c), By: events.ByGuard})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.Scheduler.CreateSchedule(s.t.Context(), &scheduler.CreateScheduleInput{
+		Name: aws.String(c.NetworkInterfaceID()), GroupName: &s.Settings.ScheduleGroup, ScheduleExpression: aws.String("rate(5 minutes)"),
+		StartDate: aws.Time(time.Now().Add(time.Hour)), FlexibleTimeWindow: &schedulertypes.FlexibleTimeWindow{Mode: schedulertypes.FlexibleTimeWindowModeOff},
+		Target: &schedulertypes.Target{Arn: &s.Settings.TeardownARN, RoleArn: &s.Settings.ScheduleRoleARN, Input: aws.String(string(input))},
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// filter makes a mirror filter for a capture: something to remove.
+func (s *scene) filter(c events.CaptureID, description string) string {
+	s.t.Helper()
+	out, err := s.EC2API.CreateTrafficMirrorFilter(s.t.Context(), &ec2.CreateTrafficMirrorFilterInput{Description: &description, ClientToken: aws.String(events.ClientToken(c, 1, description)),
+		TagSpecifications: []types.TagSpecification{describe.TagSpecification(types.ResourceTypeTrafficMirrorFilter, events.ResourceTags(s.Settings.Deployment, c, time.Now(), 1))}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return aws.ToString(out.TrafficMirrorFilter.TrafficMirrorFilterId)
+}
+
+func (s *scene) filters() []string {
+	s.t.Helper()
+	out, err := s.EC2API.DescribeTrafficMirrorFilters(s.t.Context(), &ec2.DescribeTrafficMirrorFiltersInput{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var ids []string
+	for _, f := range out.TrafficMirrorFilters {
+		ids = append(ids, aws.ToString(f.TrafficMirrorFilterId))
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func captureOf(eni string) events.CaptureID { return events.NewCaptureID(time.Now(), eni) }
+
+func TestOrphans(t *testing.T) {
+	s := set(t)
+	living, nobodys, over, draining, stopped, odd := captureOf("eni-00000001"), captureOf("eni-00000002"), captureOf("eni-00000003"), captureOf("eni-00000004"), captureOf("eni-00000005"), captureOf("eni-00000006")
+	for _, c := range []events.CaptureID{living, over, draining} {
+		s.run(c)
+	}
+	s.hold(living, time.Now().Add(time.Minute))
+	s.hold(over, time.Now().Add(-time.Hour))
+	s.hold(draining, time.Now().Add(-130*time.Second)) // its collector may upload for 140 s
+	s.hold(stopped, time.Now().Add(time.Minute))       // no execution of that name runs
+	keep := []string{s.filter(living, remove.Description(living)), s.filter(draining, remove.Description(draining))}
+	for _, c := range []events.CaptureID{nobodys, over, stopped} {
+		s.filter(c, remove.Description(c))
+	}
+	doubtful := s.filter(odd, "bears our tags")
+
+	r, err := s.sweep.run(t.Context(), trigger{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []events.CaptureID{nobodys, over, stopped, odd}
+	for _, c := range want {
+		if !slices.Contains(r.Orphans, c) {
+			t.Errorf("%s is no orphan", c)
+		}
+	}
+	if len(r.Orphans) != len(want) || len(r.Refused) != 1 || r.Refused[0].ID != doubtful {
+		t.Errorf("%+v", r)
+	}
+	left := append(keep, doubtful)
+	slices.Sort(left)
+	if got := s.filters(); !slices.Equal(got, left) {
+		t.Errorf("filters left: %v, want %v", got, left)
+	}
+	if !s.published(events.EventLeaking) {
+		t.Error("nobody is told of what bears our tags and is not ours")
+	}
+	var cert events.Certificate
+	if err := s.Store.ReadJSON(t.Context(), events.CertificateKey(nobodys, 1), &cert); err != nil || cert.By != events.BySweep || len(cert.Gone) != 1 {
+		t.Errorf("%+v, %v", cert, err)
+	}
+	// The guard of a capture goes last, in a pass that finds nothing else.
+	if _, err := s.sweep.run(t.Context(), trigger{}); err != nil {
+		t.Fatal(err)
+	}
+	names, err := lease.Names(t.Context(), s.Scheduler, s.Settings.ScheduleGroup, "eni-")
+	if slices.Sort(names); err != nil || !slices.Equal(names, []string{"eni-00000001", "eni-00000004"}) {
+		t.Errorf("guards left: %v, %v", names, err)
+	}
+}
+
+// TestTagThatIsNoCapture: a tag can say anything; it must not become a folder of the evidence.
+func TestTagThatIsNoCapture(t *testing.T) {
+	s := set(t)
+	victim := captureOf("eni-00000001")
+	odd := events.CaptureID(string(victim) + "/collectors/AROAX:i-00000001")
+	s.filter(odd, remove.Description(odd))
+	r, err := s.sweep.run(t.Context(), trigger{})
+	if err != nil || len(r.Refused) != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if list, err := s.Store.List(t.Context(), events.CapturePrefix(victim)); err != nil || len(list) != 0 {
+		t.Errorf("in a capture's folder: %v, %v", list, err)
+	}
+	if len(s.filters()) != 1 {
+		t.Error("it is removed")
+	}
+}
+
+func TestSeal(t *testing.T) {
+	s := set(t)
+	past := func(p *events.Plan) { p.Deadline = time.Now().Add(-time.Hour) }
+	unsealed, running, refused, joined, occupied := captureOf("eni-00000001"), captureOf("eni-00000002"), captureOf("eni-00000003"), captureOf("eni-00000004"), captureOf("eni-00000005")
+	s.Plan(t, unsealed, past)
+	s.Plan(t, running, nil)
+	s.Plan(t, refused, func(p *events.Plan) { past(p); p.Go = false })
+	s.Plan(t, joined, past)
+	if err := s.Store.Record(t.Context(), events.CustodyEntry{Capture: joined, Actor: "guard", Act: events.ActJoined, Detail: map[string]string{"to": string(running)}}); err != nil {
+		t.Fatal(err)
+	}
+	s.Plan(t, occupied, past)
+	s.run(occupied)
+	s.hold(occupied, time.Now().Add(time.Minute))
+	s.filter(occupied, remove.Description(occupied))
+	for range 2 {
+		r, err := s.sweep.run(t.Context(), trigger{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Sealed) > 0 && !reflect.DeepEqual(r.Sealed, []events.CaptureID{unsealed}) {
+			t.Errorf("sealed %v", r.Sealed)
+		}
+	}
+	for c, want := range map[events.CaptureID]bool{unsealed: true, running: false, refused: false, joined: false, occupied: false} {
+		var m events.Manifest
+		err := s.Store.ReadJSON(t.Context(), events.ManifestKey(c), &m)
+		if want && (err != nil || !strings.HasPrefix(m.Error, "SealedBySweep")) || !want && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %+v, %v; sealed is to be %t", c, m, err, want)
+		}
+	}
+	if !s.published(events.EventSealed) {
+		t.Error("nobody is told")
+	}
+}
+
+// TestSealAfterAnEndedExecution: its end is an event, and nobody needs to wait for the deadline.
+func TestSealAfterAnEndedExecution(t *testing.T) {
+	s := set(t)
+	c := captureOf("eni-00000001")
+	s.Plan(t, c, nil)
+	var ended trigger
+	if err := json.Unmarshal([]byte(`{"detail-type":"Step Functions Execution Status Change","detail":{"status":"ABORTED","name":"`+string(c)+`"}}`), &ended); err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.sweep.run(t.Context(), ended)
+	if err != nil || !slices.Equal(r.Sealed, []events.CaptureID{c}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestEnded(t *testing.T) {
+	for status, want := range map[string]string{"FAILED": "x", "TIMED_OUT": "x", "ABORTED": "x", "SUCCEEDED": "", "RUNNING": ""} {
+		tr := trigger{DetailType: "Step Functions Execution Status Change"}
+		tr.Detail.Status, tr.Detail.Name = status, "x"
+		if got := tr.ended(); got != want {
+			t.Errorf("%s: %q", status, got)
+		}
+		tr.DetailType = "Scheduled Event"
+		if got := tr.ended(); got != "" {
+			t.Errorf("%s of another kind: %q", status, got)
+		}
+	}
+}
+
+func (s *scene) wait(body string, severity string) {
+	s.t.Helper()
+	in := &sqs.SendMessageInput{QueueUrl: &s.Settings.WaitingQueueURL, MessageBody: &body}
+	if severity != "" {
+		in.MessageAttributes = map[string]sqstypes.MessageAttributeValue{"severity": {DataType: aws.String("Number"), StringValue: &severity}}
+	}
+	if _, err := s.sweep.queues.SendMessage(s.t.Context(), in); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *scene) queued(url string) []string {
+	s.t.Helper()
+	var bodies []string
+	for {
+		out, err := s.sweep.queues.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if len(out.Messages) == 0 {
+			return bodies
+		}
+		for _, m := range out.Messages {
+			bodies = append(bodies, aws.ToString(m.Body))
+			if _, err := s.sweep.queues.DeleteMessage(context.Background(), &sqs.DeleteMessageInput{QueueUrl: &url, ReceiptHandle: m.ReceiptHandle}); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestAdmit(t *testing.T) {
+	s := set(t)
+	s.sweep.settings.MaxCaptures = 3
+	c := captureOf("eni-00000001")
+	s.run(c)
+	s.hold(c, time.Now().Add(time.Hour)) // one place of three is taken
+	s.wait("low", "4")
+	s.wait("no severity", "")
+	s.wait("critical", "9.5")
+	s.wait("high", "7.5")
+	r, err := s.sweep.run(t.Context(), trigger{})
+	if err != nil || r.Admitted != 2 || r.Expired != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	admitted := s.queued(s.Settings.IntakeQueueURL)
+	if slices.Sort(admitted); !slices.Equal(admitted, []string{"critical", "high"}) {
+		t.Errorf("admitted: %v", admitted)
+	}
+	waiting := s.queued(s.Settings.WaitingQueueURL)
+	if slices.Sort(waiting); !slices.Equal(waiting, []string{"low", "no severity"}) {
+		t.Errorf("still waiting, and to be had at once: %v", waiting)
+	}
+}
