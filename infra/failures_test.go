@@ -68,7 +68,7 @@ func play(t *testing.T, machine *asl.Machine, s script, input json.RawMessage) o
 			if _, again := o.inputs[e.Name]; strings.HasSuffix(e.Type, "StateEntered") && !again {
 				o.inputs[e.Name] = e.Input
 			}
-			o.largest = max(o.largest, len(e.Input), len(e.Output))
+			o.largest = max(o.largest, len(e.Input), len(e.Output), len(e.Parameters))
 		}
 	})
 	return o
