@@ -13,6 +13,7 @@ import (
 
 	"flashtap/events"
 	"flashtap/functions/internal/awserr"
+	"flashtap/functions/lease"
 )
 
 // remove deletes one item. Already gone is success; still in use is left for the next pass, and is not an error.
@@ -37,7 +38,17 @@ func (r Remover) remove(ctx context.Context, item Item) error {
 		_, err = r.EC2.DeleteNetworkInterface(ctx, &ec2.DeleteNetworkInterfaceInput{NetworkInterfaceId: &item.ID})
 	case KindSecurityGroup:
 		_, err = r.EC2.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: &item.ID})
-	case KindSessionSchedule, KindGuard:
+	case KindSessionSchedule:
+		_, err = r.Schedules.DeleteSchedule(ctx, &scheduler.DeleteScheduleInput{Name: &item.ID, GroupName: &r.Settings.ScheduleGroup})
+	case KindGuard:
+		// Since we looked, another pass may have removed it, and the interface's next capture made its own of this name.
+		held, readErr := lease.Read(ctx, r.Schedules, r.Settings.ScheduleGroup, item.ID)
+		if readErr != nil {
+			return readErr
+		}
+		if held == nil || held.Capture != item.Capture {
+			return nil
+		}
 		_, err = r.Schedules.DeleteSchedule(ctx, &scheduler.DeleteScheduleInput{Name: &item.ID, GroupName: &r.Settings.ScheduleGroup})
 	default:
 		return fmt.Errorf("no way to remove a %s is known", item.Kind)
