@@ -55,14 +55,34 @@ func read(ctx context.Context, store evidence.Store, c events.CaptureID, now tim
 			return r, err
 		}
 	}
-	guarded := false
+	var guard guardWord
 	if r.Manifest == nil && r.Plan != nil && r.Plan.Go {
-		if guarded, err = store.Exists(ctx, events.CustodyKey(c, "guard", "guarded")); err != nil {
+		if guard, err = readGuard(ctx, store, c); err != nil {
 			return r, err
 		}
 	}
-	r.State, r.Why, err = r.judge(guarded, now)
+	r.State, r.Why, err = r.judge(guard, now)
 	return r, err
+}
+
+// guardWord is what the guard recorded: that it made the schedule which begins every capture, or that another capture
+// holds the interface.
+type guardWord struct {
+	made     bool
+	joinedTo string
+}
+
+func readGuard(ctx context.Context, store evidence.Store, c events.CaptureID) (guardWord, error) {
+	made, err := store.Exists(ctx, events.CustodyKey(c, "guard", "guarded"))
+	if err != nil || made {
+		return guardWord{made: made}, err
+	}
+	var entry events.CustodyEntry
+	err = store.ReadJSON(ctx, events.CustodyKey(c, "guard", events.ActJoined), &entry)
+	if errors.Is(err, fs.ErrNotExist) {
+		return guardWord{}, nil
+	}
+	return guardWord{joinedTo: entry.Detail["to"]}, err
 }
 
 // unplanned reads the type of the finding of a capture without a plan, which may also not be there at all.
@@ -90,8 +110,8 @@ func (r *record) unplanned(ctx context.Context, store evidence.Store) error {
 // guard may take, with the guard's 20 retries at 15 seconds while a former capture is removed (infra/capture.asl.json).
 const settling = 10 * time.Minute
 
-// judge says in which state the capture is. guarded: the guard schedule was made, which begins every capture.
-func (r record) judge(guarded bool, now time.Time) (state, why string, err error) {
+// judge says in which state the capture is.
+func (r record) judge(guard guardWord, now time.Time) (state, why string, err error) {
 	start, err := r.Capture.Start()
 	if err != nil {
 		return "", "", err
@@ -109,10 +129,12 @@ func (r record) judge(guarded bool, now time.Time) (state, why string, err error
 		return stateRefused, "it ended before it was planned; its execution tells why", nil
 	case !r.Plan.Go:
 		return stateRefused, verdictsText(r.Plan.Failed()), nil
-	case !guarded && young:
+	case guard.joinedTo != "":
+		return stateRefused, "joined: its interface is captured by " + guard.joinedTo, nil
+	case !guard.made && young:
 		return stateRunning, "about to begin", nil
-	case !guarded:
-		return stateRefused, "it never began: its interface was being captured already, or its execution ended", nil
+	case !guard.made:
+		return stateRefused, "it never began: its execution ended before", nil
 	case now.Before(r.Plan.GuardAt()):
 		return stateRunning, "", nil
 	}

@@ -19,26 +19,27 @@ func TestJudge(t *testing.T) {
 	noGo := planned
 	noGo.Go, noGo.Verdicts = false, []events.Verdict{{Check: "placement", Result: events.Fail, Reason: "no path to S3"}}
 	for name, row := range map[string]struct {
-		record  record
-		guarded bool
-		after   time.Duration // since the capture's start
-		want    string
+		record record
+		guard  guardWord
+		after  time.Duration // since the capture's start
+		want   string
 	}{
-		"a manifest closes everything":           {record{Manifest: &events.Manifest{}, Plan: &planned}, true, time.Minute, stateSealed},
-		"preflight is at it":                     {record{}, false, time.Minute, stateRunning},
-		"preflight never finished":               {record{}, false, time.Hour, stateRefused},
-		"preflight said no":                      {record{Plan: &noGo}, false, time.Minute, stateRefused},
-		"planned, and the guard is being made":   {record{Plan: &planned}, false, time.Minute, stateRunning},
-		"another capture held the interface":     {record{Plan: &planned}, false, time.Hour, stateRefused},
-		"the request waited for a place":         {record{Plan: &waited}, false, 5*time.Hour + time.Minute, stateRunning},
-		"capturing":                              {record{Plan: &planned}, true, 10 * time.Minute, stateRunning},
-		"draining after the deadline":            {record{Plan: &planned}, true, 15*time.Minute + time.Second, stateRunning},
-		"over for long and nobody has sealed":    {record{Plan: &planned}, true, time.Hour, stateUnsealed},
-		"waited, then captured for its own time": {record{Plan: &waited}, true, 5*time.Hour + 10*time.Minute, stateRunning},
+		"a manifest closes everything":           {record{Manifest: &events.Manifest{}, Plan: &planned}, guardWord{made: true}, time.Minute, stateSealed},
+		"preflight is at it":                     {record{}, guardWord{}, time.Minute, stateRunning},
+		"preflight never finished":               {record{}, guardWord{}, time.Hour, stateRefused},
+		"preflight said no":                      {record{Plan: &noGo}, guardWord{}, time.Minute, stateRefused},
+		"planned, and the guard is being made":   {record{Plan: &planned}, guardWord{}, time.Minute, stateRunning},
+		"the guard has joined another capture":   {record{Plan: &planned}, guardWord{joinedTo: "other"}, time.Minute, stateRefused},
+		"the guard was never made":               {record{Plan: &planned}, guardWord{}, time.Hour, stateRefused},
+		"the request waited for a place":         {record{Plan: &waited}, guardWord{}, 5*time.Hour + time.Minute, stateRunning},
+		"capturing":                              {record{Plan: &planned}, guardWord{made: true}, 10 * time.Minute, stateRunning},
+		"draining after the deadline":            {record{Plan: &planned}, guardWord{made: true}, 15*time.Minute + time.Second, stateRunning},
+		"over for long and nobody has sealed":    {record{Plan: &planned}, guardWord{made: true}, time.Hour, stateUnsealed},
+		"waited, then captured for its own time": {record{Plan: &waited}, guardWord{made: true}, 5*time.Hour + 10*time.Minute, stateRunning},
 	} {
 		t.Run(name, func(t *testing.T) {
 			row.record.Capture = c
-			got, why, err := row.record.judge(row.guarded, start.Add(row.after))
+			got, why, err := row.record.judge(row.guard, start.Add(row.after))
 			if err != nil || got != row.want {
 				t.Errorf("%s (%s), %v; want %s", got, why, err, row.want)
 			}

@@ -65,6 +65,7 @@ type accountKey struct{}
 func captures(now time.Time) map[string]events.CaptureID {
 	return map[string]events.CaptureID{
 		"RUNNING":  events.NewCaptureID(now.Add(-time.Minute), "eni-0000000000000000a"),
+		"JOINED":   events.NewCaptureID(now.Add(-30*time.Second), "eni-0000000000000000a"),
 		"SEALED":   events.NewCaptureID(now.Add(-2*time.Hour), "eni-0000000000000000b"),
 		"REFUSED":  events.NewCaptureID(now.Add(-3*time.Hour), "eni-0000000000000000c"),
 		"UNSEALED": events.NewCaptureID(now.Add(-4*time.Hour), "eni-0000000000000000d"),
@@ -123,6 +124,10 @@ var changes = map[string]func(a *account, id func(string) events.CaptureID){
 		a.begin(plan(id("UNSEALED"), 15*time.Minute))
 		a.put(events.FindingKey(id("GONE")), map[string]any{"detail-type": "GuardDuty Finding", "source": "aws.guardduty",
 			"detail": map[string]any{"type": "Trojan:EC2/DGADomainRequest.B", "resource": map[string]any{"resourceType": "Instance"}}})
+		joined := plan(id("JOINED"), 15*time.Minute)
+		a.put(events.PlanKey(joined.Capture), joined)
+		a.put(events.CustodyKey(joined.Capture, "guard", events.ActJoined), events.CustodyEntry{Version: 1, Capture: joined.Capture, Actor: "guard", Act: events.ActJoined,
+			Detail: map[string]string{"to": string(id("RUNNING"))}})
 		old := plan(id("OLD"), time.Hour)
 		a.begin(old)
 		a.seal(old, events.VerdictComplete)
