@@ -136,7 +136,11 @@ func (m *machines) handle(operation string, params map[string]any) (map[string]a
 		name, _ := params["error"].(string)
 		cause, _ := params["cause"].(string)
 		x.Stop(name, cause)
-		return map[string]any{"stopDate": time.Now()}, nil
+		stopped := x.Describe().Stopped
+		if stopped.IsZero() {
+			stopped = time.Now() // it ends in this moment
+		}
+		return map[string]any{"stopDate": stopped}, nil
 	case "ListExecutions":
 		return m.list(params)
 	case "GetExecutionHistory":
@@ -197,14 +201,14 @@ func history(x *execution, params map[string]any) (map[string]any, error) {
 	return page("events", events, params)
 }
 
-// forModel turns the values of a history's JSON, in place, into the types that the model wants, and leaves payloads out
+// forModel turns the values of a history's JSON, in place, into the types that the model wants, and leaves input and output out
 // of a bare one.
 func forModel(v any, bare bool) {
 	m, _ := v.(map[string]any)
 	for key, value := range m {
 		number, isNumber := value.(float64)
 		switch {
-		case bare && (key == "input" || key == "output" || key == "parameters"):
+		case bare && (key == "input" || key == "output"):
 			delete(m, key)
 		case key == "timestamp":
 			m[key] = time.UnixMilli(int64(math.Round(number * 1000)))

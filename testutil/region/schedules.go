@@ -57,14 +57,12 @@ func universalCall(operation, input string) (*model.Call, error) {
 	invalid := func(format string, args ...any) error {
 		return fault{"ValidationException", "target ec2:" + operation + ": " + fmt.Sprintf(format, args...), http.StatusBadRequest}
 	}
-	if operation == "" || strings.ToLower(operation[:1]) != operation[:1] {
-		return nil, invalid("an operation begins in lower case")
-	}
 	var params map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(input), &params); err != nil {
 		return nil, invalid("input: %v", err)
 	}
-	form := url.Values{"Action": {strings.ToUpper(operation[:1]) + operation[1:]}, "Version": {service.Metadata.APIVersion}}
+	first := min(1, len(operation)) // a target begins the operation's name in lower case
+	form := url.Values{"Action": {strings.ToUpper(operation[:first]) + operation[first:]}, "Version": {service.Metadata.APIVersion}}
 	for name, value := range params {
 		text := string(value)
 		switch text[0] {
