@@ -50,7 +50,6 @@ type Scene struct {
 	*Deployment
 	Guest    *Guest
 	Finding  events.Finding
-	Refusal  error // why the event means no capture; nil when it does
 	Instance string
 	ENI      string
 	Type     string // of the suspect instance
@@ -72,7 +71,10 @@ func Set(ctx context.Context, c SceneConfig) (*Scene, error) {
 		s.Event = bytes.ReplaceAll(s.Event, []byte(finding.Account), []byte(legal))
 		finding, err = events.ParseFinding(s.Event)
 	}
-	s.Finding, s.Refusal = finding, err
+	if err != nil {
+		return nil, err
+	}
+	s.Finding = finding
 	account, name := finding.Account, finding.Region
 	if account == "" {
 		account = "123456789012"
