@@ -52,6 +52,17 @@ func (in intake) run(ctx context.Context, batch lambdaevents.SQSEvent) (lambdaev
 	return back, nil
 }
 
+// arrival is an event that means captures.
+type arrival struct {
+	finding events.Finding
+	event   []byte
+	sent    time.Time
+	message lambdaevents.SQSMessage
+}
+
+// errFull says that all places of the deployment are taken.
+var errFull = errors.New("all places are taken")
+
 // take handles one event. A refusal is final: it is logged with its reason, and the message is done with. An error
 // means that the same message may succeed later.
 func (in intake) take(ctx context.Context, message lambdaevents.SQSMessage) error {
@@ -73,6 +84,7 @@ func (in intake) take(ctx context.Context, message lambdaevents.SQSMessage) erro
 	if err != nil {
 		return err
 	}
+	a := arrival{finding: finding, event: event, sent: started, message: message}
 	places := in.settings.MaxInterfaces
 	for _, suspect := range suspects {
 		if places <= 0 {
@@ -96,7 +108,11 @@ func (in intake) take(ctx context.Context, message lambdaevents.SQSMessage) erro
 		}
 		places -= len(targets.Interfaces)
 		for _, ni := range targets.Interfaces {
-			if err := in.capture(ctx, finding, event, started, ni, message); err != nil {
+			err := in.capture(ctx, a, ni, targets.Why)
+			if errors.Is(err, errFull) {
+				return in.wait(ctx, finding, message) // once, for all its interfaces: those that run are joined when it comes again
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -148,10 +164,10 @@ func (in intake) describe(ctx context.Context, s events.Suspect) ([]types.Networ
 	return []types.NetworkInterface{ni}, err
 }
 
-// capture joins the capture that runs on the interface, or starts one, or defers when all places are taken.
-func (in intake) capture(ctx context.Context, f events.Finding, event []byte, started time.Time, ni types.NetworkInterface, message lambdaevents.SQSMessage) error {
-	eni := aws.ToString(ni.NetworkInterfaceId)
-	c := events.NewCaptureID(started, eni)
+// capture joins the capture that runs on the interface, or starts one; errFull when there is no place for another.
+func (in intake) capture(ctx context.Context, a arrival, ni types.NetworkInterface, why string) error {
+	f, event, eni := a.finding, a.event, aws.ToString(ni.NetworkInterfaceId)
+	c := events.NewCaptureID(a.sent, eni)
 	running, err := lease.Read(ctx, in.schedules, in.settings.ScheduleGroup, eni)
 	if err != nil {
 		return err
@@ -165,7 +181,7 @@ func (in intake) capture(ctx context.Context, f events.Finding, event []byte, st
 			return err
 		}
 		if full {
-			return in.wait(ctx, f, message)
+			return errFull
 		}
 	}
 	if err := in.store.Create(ctx, events.FindingKey(c), event); errors.Is(err, evidence.ErrExists) {
@@ -183,10 +199,10 @@ func (in intake) capture(ctx context.Context, f events.Finding, event []byte, st
 	if err != nil && !awserr.IsExisting(err) { // an execution of this name is this capture's: the message came twice
 		return fmt.Errorf("start capture %s: %w", c, err)
 	}
-	slog.Info("started", "capture", c, "case", f.ID, "type", f.Type, "eni", eni, "severity", f.Severity)
+	slog.Info("started", "capture", c, "case", f.ID, "type", f.Type, "eni", eni, "severity", f.Severity, "why", why)
 	return in.store.Record(ctx, events.CustodyEntry{
-		Capture: c, Actor: "intake", Act: "started", At: started, Resource: eni,
-		Detail: map[string]string{"finding": f.ID, "type": f.Type, "message": message.MessageId},
+		Capture: c, Actor: "intake", Act: "started", At: a.sent, Resource: eni,
+		Detail: map[string]string{"finding": f.ID, "type": f.Type, "message": a.message.MessageId, "why": why},
 	})
 }
 

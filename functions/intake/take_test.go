@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	lambdaevents "github.com/aws/aws-lambda-go/events"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler/types"
+	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"flashtap/events"
+	"flashtap/functions/lease"
+	"flashtap/testutil/region"
+	"flashtap/testutil/region/ec2"
+	"flashtap/testutil/stage"
+)
+
+type scene struct {
+	*stage.Stage
+	t  *testing.T
+	in intake
+}
+
+func set(t *testing.T) *scene {
+	s := &scene{Stage: stage.New(t, nil), t: t}
+	s.in = intake{
+		ec2: s.EC2API, machines: sfn.NewFromConfig(s.Config), schedules: s.Scheduler, queues: sqs.NewFromConfig(s.Config),
+		store: s.Store, settings: s.Settings,
+	}
+	return s
+}
+
+var sent = time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC)
+
+// message is a message that the queue got n seconds after sent.
+func message(n int, body string) lambdaevents.SQSMessage {
+	return lambdaevents.SQSMessage{MessageId: fmt.Sprint("m", n), Body: body,
+		Attributes: map[string]string{"SentTimestamp": strconv.FormatInt(sent.Add(time.Duration(n)*time.Second).UnixMilli(), 10)}}
+}
+
+// finding is a GuardDuty finding about an instance.
+func (s *scene) finding(id, instance string) string {
+	return fmt.Sprintf(`{"id":"e","detail-type":"GuardDuty Finding","source":"aws.guardduty","account":%q,"region":%q,"detail":{
+		"id":%q,"accountId":%[1]q,"region":%[2]q,"type":"Backdoor:EC2/C&CActivity.B","severity":8,
+		"resource":{"resourceType":"Instance","instanceDetails":{"instanceId":%[4]q}},"service":{"count":1}}}`,
+		s.Settings.Account, s.Settings.Region, id, instance)
+}
+
+func (s *scene) take(messages ...lambdaevents.SQSMessage) []string {
+	s.t.Helper()
+	out, err := s.in.run(s.t.Context(), lambdaevents.SQSEvent{Records: messages})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var back []string
+	for _, f := range out.BatchItemFailures {
+		back = append(back, f.ItemIdentifier)
+	}
+	return back
+}
+
+func (s *scene) started() []string {
+	names := s.Executions()
+	slices.Sort(names)
+	return names
+}
+
+// held makes the guard schedule of a capture, as the state machine would.
+func (s *scene) held(c events.CaptureID, deadline time.Time) {
+	s.t.Helper()
+	input, _ := json.Marshal(lease.Lease{Capture: c, Deadline: deadline, Execution: string(c)})
+	if _, err := s.Scheduler.CreateSchedule(s.t.Context(), &scheduler.CreateScheduleInput{
+		Name: aws.String(c.NetworkInterfaceID()), GroupName: &s.Settings.ScheduleGroup, ScheduleExpression: aws.String("rate(5 minutes)"),
+		FlexibleTimeWindow: &types.FlexibleTimeWindow{Mode: types.FlexibleTimeWindowModeOff},
+		Target:             &types.Target{Arn: &s.Settings.TeardownARN, RoleArn: &s.Settings.ScheduleRoleARN, Input: aws.String(string(input))},
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *scene) waiting() []string {
+	s.t.Helper()
+	out, err := s.in.queues.ReceiveMessage(context.Background(), &sqs.ReceiveMessageInput{QueueUrl: &s.Settings.WaitingQueueURL, MaxNumberOfMessages: 10, MessageAttributeNames: []string{"All"}})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var list []string
+	for _, m := range out.Messages {
+		list = append(list, aws.ToString(m.MessageAttributes["severity"].StringValue))
+	}
+	return list
+}
+
+func TestTake(t *testing.T) {
+	s := set(t)
+	c := events.NewCaptureID(sent, s.ENI)
+	body := s.finding("f-1", s.Instance)
+	for range 2 { // the message may come again
+		if back := s.take(message(0, body)); len(back) != 0 {
+			t.Fatalf("given back: %v", back)
+		}
+	}
+	if got := s.started(); !slices.Equal(got, []string{string(c)}) {
+		t.Fatalf("started %v, want %s once", got, c)
+	}
+	var request events.Request
+	out, err := s.in.machines.DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: aws.String(strings.Replace(s.Settings.StateMachineARN, ":stateMachine:", ":execution:", 1) + ":" + string(c))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(aws.ToString(out.Input)), &request); err != nil {
+		t.Fatal(err)
+	}
+	if err := request.Validate(); err != nil || request.Capture != c || request.NetworkInterfaceID != s.ENI || request.InstanceID != s.Instance || request.Case != "f-1" || request.Severity != 8 {
+		t.Errorf("%+v, %v", request, err)
+	}
+	if kept, err := s.Store.Read(t.Context(), events.FindingKey(c)); err != nil || string(kept) != body {
+		t.Errorf("the finding is not kept as it was received: %v", err)
+	}
+	var act events.CustodyEntry
+	if err := s.Store.ReadJSON(t.Context(), events.CustodyKey(c, "intake", "started"), &act); err != nil || !act.At.Equal(sent) || act.Detail["finding"] != "f-1" || !strings.Contains(act.Detail["why"], "names none") {
+		t.Errorf("%+v, %v; want when, for what, and why this interface", act, err)
+	}
+}
+
+func TestTakeJoins(t *testing.T) {
+	s := set(t)
+	running := events.NewCaptureID(sent.Add(-time.Hour), s.ENI)
+	s.held(running, time.Now().Add(time.Hour))
+	body := s.finding("f-2", s.Instance)
+	if back := s.take(message(0, body)); len(back) != 0 {
+		t.Fatalf("given back: %v", back)
+	}
+	if got := s.started(); len(got) != 0 {
+		t.Errorf("started %v beside the running one", got)
+	}
+	list, err := s.Store.List(t.Context(), events.CapturePrefix(running)+"joined/")
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	if kept, err := s.Store.Read(t.Context(), list[0].Key); err != nil || string(kept) != body {
+		t.Errorf("the finding that joins is not kept: %v", err)
+	}
+}
+
+// TestTakeAfterACaptureThatIsOver: its guard still holds the lock for a while, and its capture takes nothing any more.
+func TestTakeAfterACaptureThatIsOver(t *testing.T) {
+	s := set(t)
+	s.held(events.NewCaptureID(sent.Add(-time.Hour), s.ENI), time.Now().Add(-time.Minute))
+	s.take(message(0, s.finding("f-3", s.Instance)))
+	if got := s.started(); len(got) != 1 {
+		t.Errorf("started %v", got)
+	}
+}
+
+// TestTakeTwoInOneSecond: two findings about one interface in the second that names the capture.
+func TestTakeTwoInOneSecond(t *testing.T) {
+	s := set(t)
+	c := events.NewCaptureID(sent, s.ENI)
+	s.take(message(0, s.finding("f-1", s.Instance)), message(0, s.finding("f-2", s.Instance)))
+	if got := s.started(); len(got) != 1 {
+		t.Errorf("started %v", got)
+	}
+	if list, err := s.Store.List(t.Context(), events.CapturePrefix(c)+"joined/"); err != nil || len(list) != 1 {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+func (s *scene) twoInterfaces() (instance string) {
+	instance = "i-0c0c0c0c0c0c0c0c0"
+	s.EC2.AddInstance(ec2.InstanceSeed{ID: instance, Type: "m5.large", Interfaces: []ec2.InterfaceSeed{
+		{ID: "eni-0c0c0c0c0c0c0c0c1", Subnet: s.Subnet}, {ID: "eni-0c0c0c0c0c0c0c0c2", Subnet: s.Subnet}, {ID: "eni-0c0c0c0c0c0c0c0c3", Subnet: s.Subnet}}})
+	return instance
+}
+
+func TestTakeAllInterfaces(t *testing.T) {
+	s := set(t)
+	s.in.settings.MaxInterfaces = 2
+	s.take(message(0, s.finding("f-1", s.twoInterfaces())))
+	want := []string{string(events.NewCaptureID(sent, "eni-0c0c0c0c0c0c0c0c1")), string(events.NewCaptureID(sent, "eni-0c0c0c0c0c0c0c0c2"))}
+	if got := s.started(); !slices.Equal(got, want) {
+		t.Errorf("started %v, want %v", got, want)
+	}
+}
+
+// TestTakeWaitsOnce: however many interfaces find no place, their finding waits once.
+func TestTakeWaitsOnce(t *testing.T) {
+	s := set(t)
+	s.in.settings.MaxCaptures = 1
+	s.held(events.NewCaptureID(sent, s.ENI), time.Now().Add(time.Hour))
+	if back := s.take(message(0, s.finding("f-1", s.twoInterfaces()))); len(back) != 0 {
+		t.Errorf("given back: %v", back)
+	}
+	if got := s.started(); len(got) != 0 {
+		t.Errorf("started %v", got)
+	}
+	if got := s.waiting(); !slices.Equal(got, []string{"8"}) {
+		t.Errorf("waiting: %v", got)
+	}
+}
+
+// TestTakeKeepsTheOrder: after a message that can't be taken now, the rest of the batch comes again as well.
+func TestTakeKeepsTheOrder(t *testing.T) {
+	s := set(t)
+	s.Inject(func(c region.Call) *region.Fault {
+		if c.Operation == "StartExecution" {
+			return &region.Fault{Code: "ThrottlingException"}
+		}
+		return nil
+	})
+	back := s.take(message(0, `{"no":"event"}`), message(1, s.finding("f-1", s.Instance)), message(2, `{"no":"event"}`))
+	if !slices.Equal(back, []string{"m1", "m2"}) {
+		t.Errorf("given back: %v", back)
+	}
+	s.Inject(nil)
+	if back := s.take(message(1, s.finding("f-1", s.Instance)), message(2, `{"no":"event"}`)); len(back) != 0 || len(s.started()) != 1 {
+		t.Errorf("given back %v, started %v", back, s.started())
+	}
+}
+
+func TestTakeRefuses(t *testing.T) {
+	s := set(t)
+	for name, body := range map[string]string{
+		"the suspect is gone":       s.finding("f-1", "i-0d0d0d0d0d0d0d0d0"),
+		"an interface that is gone": `{"source":"flashtap","detail-type":"Capture Request","detail":{"networkInterfaceId":"eni-0d0d0d0d"}}`,
+		"garbage":                   "garbage",
+		"of another account":        strings.ReplaceAll(s.finding("f-1", s.Instance), s.Settings.Account, "999999999999"),
+	} {
+		if back := s.take(message(0, body)); len(back) != 0 || len(s.started()) != 0 {
+			t.Errorf("%s: given back %v, started %v; no retry helps", name, back, s.started())
+		}
+	}
+	if got := s.waiting(); len(got) != 0 {
+		t.Errorf("waiting: %v", got)
+	}
+}
+
+func TestTakeRequest(t *testing.T) {
+	s := set(t)
+	s.take(message(0, `{"source":"flashtap","detail-type":"Capture Request","detail":{"networkInterfaceId":"`+s.ENI+`","case":"C-7","reason":"beacons","durationSeconds":60}}`))
+	if got := s.started(); len(got) != 1 {
+		t.Fatalf("started %v", got)
+	}
+}
