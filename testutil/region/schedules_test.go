@@ -21,12 +21,26 @@ import (
 	"flashtap/testutil/region/queue"
 )
 
-// schedules makes one-time schedules that are due at once, and go when they are through.
 type schedules struct {
 	*scheduler.Client
 	t *testing.T
 }
 
+func newSchedules(t *testing.T, r *region.Region) schedules {
+	return schedules{scheduler.NewFromConfig(client(r, "tester")), t}
+}
+
+// every makes a schedule with a rate, which fires at once and then again and again.
+func (s schedules) every(name, rate, arn, input string) {
+	s.t.Helper()
+	_, err := s.CreateSchedule(s.t.Context(), &scheduler.CreateScheduleInput{
+		Name: &name, ScheduleExpression: &rate, FlexibleTimeWindow: &types.FlexibleTimeWindow{Mode: types.FlexibleTimeWindowModeOff},
+		Target: &types.Target{Arn: &arn, RoleArn: aws.String("arn:aws:iam::123456789012:role/scheduler"), Input: &input},
+	})
+	must(s.t, err)
+}
+
+// fire makes a one-time schedule that is due at once, and goes when it is through.
 func (s schedules) fire(name, arn, input string, change ...func(*types.Target)) {
 	s.t.Helper()
 	target := &types.Target{Arn: &arn, RoleArn: aws.String("arn:aws:iam::123456789012:role/scheduler"), Input: &input,
@@ -65,7 +79,7 @@ func TestUniversalTargetDeletesASession(t *testing.T) {
 	scene := place(r, "127.8.0.0/16", "127.8.1.0/24", "127.8.1.10")
 	api := ec2.NewFromConfig(client(r, "tester"))
 	session := scene.mirror(t, api)
-	s := schedules{scheduler.NewFromConfig(client(r, "tester")), t}
+	s := newSchedules(t, r)
 	input := `{"TrafficMirrorSessionId": "` + session + `"}`
 
 	s.fire("ends", "arn:aws:scheduler:::aws-sdk:ec2:deleteTrafficMirrorSession", input)
@@ -121,7 +135,7 @@ func TestALambdaTargetFires(t *testing.T) {
 	register(t, r, "worker")
 	_, err := r.Queues.Create(queue.Queue{Name: "letters"})
 	must(t, err)
-	s := schedules{scheduler.NewFromConfig(client(r, "tester")), t}
+	s := newSchedules(t, r)
 	arn := "arn:aws:lambda:us-east-1:123456789012:function:worker"
 	file := filepath.Join(r.Dir(), "fired")
 	s.fire("once", arn, `{"do": "note", "file": "`+file+`", "schedule": "<aws.scheduler.schedule-arn>"}`)
@@ -146,13 +160,7 @@ func TestALambdaTargetFires(t *testing.T) {
 
 	// A rate schedule fires again and again, at the speed of this region: every half second.
 	must(t, os.Remove(file))
-	_, err = s.CreateSchedule(t.Context(), &scheduler.CreateScheduleInput{
-		Name: aws.String("guard"), ScheduleExpression: aws.String("rate(5 minutes)"),
-		FlexibleTimeWindow: &types.FlexibleTimeWindow{Mode: types.FlexibleTimeWindowModeOff},
-		Target: &types.Target{Arn: &arn, RoleArn: aws.String("arn:aws:iam::123456789012:role/scheduler"),
-			Input: aws.String(`{"do": "note", "file": "` + file + `"}`)},
-	})
-	must(t, err)
+	s.every("guard", "rate(5 minutes)", arn, `{"do": "note", "file": "`+file+`"}`)
 	for range 2 {
 		eventually(t, "the guard fires", func() bool { return exists(file) })
 		must(t, os.Remove(file))
