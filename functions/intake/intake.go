@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
+	sfntypes "github.com/aws/aws-sdk-go-v2/service/sfn/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
@@ -235,10 +236,32 @@ func (in intake) join(ctx context.Context, c events.CaptureID, f events.Finding,
 	})
 }
 
-// full says whether all of the deployment's places are taken: a guard schedule is a place.
+// full says whether all of the deployment's places are taken. A guard schedule is a place, and so is an execution that
+// has not come to make its own yet: a batch may start many before the first has.
 func (in intake) full(ctx context.Context) (bool, error) {
 	names, err := lease.Names(ctx, in.schedules, in.settings.ScheduleGroup, "eni-")
-	return len(names) >= in.settings.MaxCaptures, err
+	if err != nil {
+		return false, err
+	}
+	taken := map[string]bool{}
+	for _, name := range names {
+		taken[name] = true
+	}
+	pages := sfn.NewListExecutionsPaginator(in.machines, &sfn.ListExecutionsInput{
+		StateMachineArn: &in.settings.StateMachineARN, StatusFilter: sfntypes.ExecutionStatusRunning,
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return false, fmt.Errorf("list running captures: %w", err)
+		}
+		for _, e := range page.Executions {
+			if eni := events.CaptureID(aws.ToString(e.Name)).NetworkInterfaceID(); eni != "" {
+				taken[eni] = true
+			}
+		}
+	}
+	return len(taken) >= in.settings.MaxCaptures, nil
 }
 
 // wait puts the event where the sweep takes it from, by severity and then age, when a place is free.

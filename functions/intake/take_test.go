@@ -208,6 +208,19 @@ func TestTakeWaitsOnce(t *testing.T) {
 	}
 }
 
+// TestTakeCountsWhatHasOnlyBegun: an execution makes its guard seconds after it was started, and a batch is faster.
+func TestTakeCountsWhatHasOnlyBegun(t *testing.T) {
+	s := set(t)
+	s.in.settings.MaxCaptures = 2
+	s.take(message(0, s.finding("f-1", s.twoInterfaces())), message(1, s.finding("f-2", s.Instance)))
+	if got := s.started(); len(got) != 2 {
+		t.Errorf("started %v; there are 2 places", got)
+	}
+	if got := s.waiting(); len(got) != 2 {
+		t.Errorf("waiting: %v; both findings have interfaces that found no place", got)
+	}
+}
+
 // TestTakeKeepsTheOrder: after a message that can't be taken now, the rest of the batch comes again as well.
 func TestTakeKeepsTheOrder(t *testing.T) {
 	s := set(t)
