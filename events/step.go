@@ -135,3 +135,9 @@ const (
 	EventSealed  = "Capture Sealed"
 	EventLeaking = "Capture Leaking"
 )
+
+// Attributes of a message in the queue of waiting findings, and of one that is let back in from there.
+const (
+	AttributeSeverity = "severity" // of the finding
+	AttributeSince    = "since"    // when it first found all places taken, in milliseconds of Unix time
+)

@@ -264,13 +264,22 @@ func (in intake) full(ctx context.Context) (bool, error) {
 	return len(taken) >= in.settings.MaxCaptures, nil
 }
 
-// wait puts the event where the sweep takes it from, by severity and then age, when a place is free.
+// wait puts the event where the sweep takes it from, by severity and then age, when a place is free. One that was let
+// in before and is out of luck again has not become younger by that.
 func (in intake) wait(ctx context.Context, f events.Finding, message lambdaevents.SQSMessage) error {
 	slog.Warn("deferred: all places are taken", "case", f.ID, "type", f.Type, "severity", f.Severity, "places", in.settings.MaxCaptures)
+	since := message.Attributes["SentTimestamp"]
+	if earlier, ok := message.MessageAttributes[events.AttributeSince]; ok && earlier.StringValue != nil {
+		since = *earlier.StringValue
+	}
+	number := func(text string) sqstypes.MessageAttributeValue {
+		return sqstypes.MessageAttributeValue{DataType: aws.String("Number"), StringValue: &text}
+	}
 	_, err := in.queues.SendMessage(ctx, &sqs.SendMessageInput{
 		QueueUrl: &in.settings.WaitingQueueURL, MessageBody: &message.Body,
 		MessageAttributes: map[string]sqstypes.MessageAttributeValue{
-			"severity": {DataType: aws.String("Number"), StringValue: aws.String(strconv.FormatFloat(f.Severity, 'f', -1, 64))},
+			events.AttributeSeverity: number(strconv.FormatFloat(f.Severity, 'f', -1, 64)),
+			events.AttributeSince:    number(since),
 		},
 	})
 	if err != nil {

@@ -208,6 +208,27 @@ func TestTakeWaitsOnce(t *testing.T) {
 	}
 }
 
+// TestTakeWaitsSinceTheFirstTime: being let in and out again must not make a finding young.
+func TestTakeWaitsSinceTheFirstTime(t *testing.T) {
+	s := set(t)
+	s.in.settings.MaxCaptures = 0
+	again := message(5, s.finding("f-2", s.Instance))
+	again.MessageAttributes = map[string]lambdaevents.SQSMessageAttribute{events.AttributeSince: {DataType: "Number", StringValue: aws.String("1700000000000")}}
+	s.take(message(0, s.finding("f-1", s.Instance)), again)
+	out, err := s.in.queues.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &s.Settings.WaitingQueueURL, MaxNumberOfMessages: 10, MessageAttributeNames: []string{"All"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var since []string
+	for _, m := range out.Messages {
+		since = append(since, aws.ToString(m.MessageAttributes[events.AttributeSince].StringValue))
+	}
+	slices.Sort(since)
+	if want := []string{"1700000000000", strconv.FormatInt(sent.UnixMilli(), 10)}; !slices.Equal(since, want) {
+		t.Errorf("waiting since %v, want %v", since, want)
+	}
+}
+
 // TestTakeCountsWhatHasOnlyBegun: an execution makes its guard seconds after it was started, and a batch is faster.
 func TestTakeCountsWhatHasOnlyBegun(t *testing.T) {
 	s := set(t)

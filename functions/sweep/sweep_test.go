@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -256,11 +257,12 @@ func TestEnded(t *testing.T) {
 	}
 }
 
-func (s *scene) wait(body string, severity string) {
+func (s *scene) wait(body, severity string, since time.Time) {
 	s.t.Helper()
-	in := &sqs.SendMessageInput{QueueUrl: &s.Settings.WaitingQueueURL, MessageBody: &body}
+	in := &sqs.SendMessageInput{QueueUrl: &s.Settings.WaitingQueueURL, MessageBody: &body, MessageAttributes: map[string]sqstypes.MessageAttributeValue{
+		events.AttributeSince: {DataType: aws.String("Number"), StringValue: aws.String(strconv.FormatInt(since.UnixMilli(), 10))}}}
 	if severity != "" {
-		in.MessageAttributes = map[string]sqstypes.MessageAttributeValue{"severity": {DataType: aws.String("Number"), StringValue: &severity}}
+		in.MessageAttributes[events.AttributeSeverity] = sqstypes.MessageAttributeValue{DataType: aws.String("Number"), StringValue: &severity}
 	}
 	if _, err := s.sweep.queues.SendMessage(s.t.Context(), in); err != nil {
 		s.t.Fatal(err)
@@ -293,20 +295,38 @@ func TestAdmit(t *testing.T) {
 	c := captureOf("eni-00000001")
 	s.run(c)
 	s.hold(c, time.Now().Add(time.Hour)) // one place of three is taken
-	s.wait("low", "4")
-	s.wait("no severity", "")
-	s.wait("critical", "9.5")
-	s.wait("high", "7.5")
+	now := time.Now()
+	s.wait("low", "4", now)
+	s.wait("no severity", "", now)
+	s.wait("high", "7.5", now)
+	s.wait("critical", "9.5", now)
+	s.wait("high and older", "7.5", now.Add(-time.Hour))
+	s.wait("too late", "10", now.Add(-maxWait-time.Minute))
 	r, err := s.sweep.run(t.Context(), trigger{})
-	if err != nil || r.Admitted != 2 || r.Expired != 0 {
+	if err != nil || r.Admitted != 2 || r.Expired != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	admitted := s.queued(s.Settings.IntakeQueueURL)
-	if slices.Sort(admitted); !slices.Equal(admitted, []string{"critical", "high"}) {
-		t.Errorf("admitted: %v", admitted)
+	out, err := s.sweep.queues.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &s.Settings.IntakeQueueURL, MaxNumberOfMessages: 10,
+		MessageAttributeNames: []string{"All"}, MessageSystemAttributeNames: []sqstypes.MessageSystemAttributeName{"MessageGroupId"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	admitted := map[string]string{}
+	for _, m := range out.Messages {
+		admitted[aws.ToString(m.Body)] = m.Attributes["MessageGroupId"] + " since " + aws.ToString(m.MessageAttributes[events.AttributeSince].StringValue)
+	}
+	want := map[string]string{
+		"critical":       "urgent since " + strconv.FormatInt(now.UnixMilli(), 10),
+		"high and older": "rest since " + strconv.FormatInt(now.Add(-time.Hour).UnixMilli(), 10),
+	}
+	if !reflect.DeepEqual(admitted, want) {
+		t.Errorf("admitted: %v, want %v", admitted, want)
 	}
 	waiting := s.queued(s.Settings.WaitingQueueURL)
-	if slices.Sort(waiting); !slices.Equal(waiting, []string{"low", "no severity"}) {
+	if slices.Sort(waiting); !slices.Equal(waiting, []string{"high", "low", "no severity"}) {
 		t.Errorf("still waiting, and to be had at once: %v", waiting)
+	}
+	if !s.published(events.EventRefused) {
+		t.Error("nobody is told of the one that waited too long")
 	}
 }

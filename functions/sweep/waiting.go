@@ -68,7 +68,7 @@ func (s sweep) waiting(ctx context.Context) ([]waiting, error) {
 	for {
 		out, err := s.queues.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 			QueueUrl: &s.settings.WaitingQueueURL, MaxNumberOfMessages: batch, VisibilityTimeout: 120,
-			MessageAttributeNames:       []string{"severity"},
+			MessageAttributeNames:       []string{events.AttributeSeverity, events.AttributeSince},
 			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameSentTimestamp},
 		})
 		if err != nil {
@@ -79,10 +79,14 @@ func (s sweep) waiting(ctx context.Context) ([]waiting, error) {
 		}
 		for _, m := range out.Messages {
 			w := waiting{message: m, since: time.Now()}
-			if a, ok := m.MessageAttributes["severity"]; ok {
+			if a, ok := m.MessageAttributes[events.AttributeSeverity]; ok {
 				w.severity, _ = strconv.ParseFloat(aws.ToString(a.StringValue), 64) // what is no number waits last
 			}
-			if ms, err := strconv.ParseInt(m.Attributes["SentTimestamp"], 10, 64); err == nil {
+			since := m.Attributes["SentTimestamp"]
+			if a, ok := m.MessageAttributes[events.AttributeSince]; ok {
+				since = aws.ToString(a.StringValue)
+			}
+			if ms, err := strconv.ParseInt(since, 10, 64); err == nil {
 				w.since = time.UnixMilli(ms)
 			}
 			list = append(list, w)
@@ -98,6 +102,9 @@ func (s sweep) readmit(ctx context.Context, w waiting) error {
 	if _, err := s.queues.SendMessage(ctx, &sqs.SendMessageInput{
 		QueueUrl: &s.settings.IntakeQueueURL, MessageBody: w.message.Body,
 		MessageGroupId: &group, MessageDeduplicationId: w.message.MessageId,
+		MessageAttributes: map[string]types.MessageAttributeValue{
+			events.AttributeSince: {DataType: aws.String("Number"), StringValue: aws.String(strconv.FormatInt(w.since.UnixMilli(), 10))},
+		},
 	}); err != nil {
 		return fmt.Errorf("readmit a waiting finding: %w", err)
 	}
