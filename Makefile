@@ -1,12 +1,23 @@
 # `make` alone lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+# Everything is compiled in one way, without cgo and without the paths of this machine: so tests, demo and what ships
+# share one build cache.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath -buildvcs=false
 
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 VERSION   ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS   := -s -w -X flashtap/functions/internal/boot.Version=$(VERSION) -X main.version=$(VERSION)
+# The Lambdas' architecture; the collector is built for both.
+LAMBDA_ARCH ?= arm64
+
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-GO_FILES  := $(shell git ls-files '*.go')
+ERRCHECK    := github.com/kisielk/errcheck@v1.20.0
+INEFFASSIGN := github.com/gordonklaus/ineffassign@v0.2.0
+VALIDATORS  := infra/testdata/validators
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -15,36 +26,50 @@ demo: ## a finding becomes sealed pcaps on this machine (PCAP= FINDING= DURATION
 	@go run ./testutil/demo $(if $(PCAP),-pcap '$(PCAP)') $(if $(FINDING),-finding '$(FINDING)') $(if $(DURATION),-duration '$(DURATION)') \
 	  $(if $(FILTER),-filter '$(FILTER)') $(if $(PACKET_LENGTH),-packet-length '$(PACKET_LENGTH)') $(if $(OUT),-out '$(OUT)') $(if $(IPV6),-ipv6) $(if $(V),-v)
 
-build: ## the collector and the Lambdas as they ship: static, linux/arm64 and linux/amd64, under build/
+build: ## the collector (arm64, amd64) and the Lambdas (LAMBDA_ARCH=arm64) as they ship, static, under build/
 	@set -e; for arch in arm64 amd64; do \
-	  CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o build/collector-linux-$$arch ./collector; done; \
+	  GOOS=linux GOARCH=$$arch go build -ldflags '$(LDFLAGS)' -o build/collector-linux-$$arch ./collector; done; \
 	for f in $(FUNCTIONS); do mkdir -p build/$$f; \
-	  CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -trimpath -tags lambda.norpc -ldflags '$(LDFLAGS)' -o build/$$f/bootstrap ./functions/$$f; done; \
-	ls -l build/collector-linux-* build/*/bootstrap | awk '{print $$5, $$9}'
+	  GOOS=linux GOARCH=$(LAMBDA_ARCH) go build -tags lambda.norpc -ldflags '$(LDFLAGS)' -o build/$$f/bootstrap ./functions/$$f; done; \
+	for arch in arm64 amd64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o build/flashtap-linux-$$arch ./cmd/flashtap; done; \
+	ls -l build/flashtap-linux-* build/collector-linux-* build/*/bootstrap | awk '{print $$5, $$9}'
 
-test: ## every test that needs neither root nor the network beyond the package registries
-	go test -p 2 -timeout 20m ./...
+test: ## every test; on a machine without root, Node, Python or tshark those that need them skip and say so
+	go test -p 2 -timeout 20m $(TESTFLAGS) ./...
 
-test-root: ## the tests that need root and network namespaces; they never skip here
+test-root: ## the tests that need root and network namespaces; here they never skip
 	CI=true go test -count=1 -timeout 10m -run 'Live|Namespace|Interface' ./testutil/region/dataplane ./testutil/deployment
 
-lint: ## gofmt, go vet, staticcheck
-	@out=$$(gofmt -l $(GO_FILES)); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+race: ## the tests of what works in many goroutines, under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race -p 2 -timeout 20m ./collector/... ./testutil/region/asl ./testutil/region/dataplane ./testutil/region/imds ./testutil/region/lambda
+
+validators: ## install the validators of the state machine's language that `make test` uses, from npm
+	cd $(VALIDATORS) && npm ci --ignore-scripts --no-audit --no-fund
+
+lint: ## gofmt, go vet, staticcheck, ineffassign, and errcheck for what ships
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
+	go run $(INEFFASSIGN) ./...
+	@echo "errcheck: events functions collector cmd"; out=$$(go run $(ERRCHECK) -exclude .errcheck -ignoretests ./events/... ./functions/... ./collector/... ./cmd/... 2>&1) \
+	  || out=$$(grep -vE '(//nolint:errcheck .|[[:space:]]defer [A-Za-z.]+\.Close\(\)$$|^exit status 1$$|^go: downloading )' <<< "$$out") \
+	  && { [ -z "$$out" ] || { echo "an error is dropped:"; echo "$$out"; exit 1; }; } || true
 
 check: ## exactly what CI runs
 	.ci/run
 
 golden: ## rewrite the golden files; review the difference
-	go test ./infra/... ./events/... ./cmd/... -update
+	go test -short -count=1 $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update
 
-fuzz: ## every fuzz target for 20 seconds each
+fuzz: ## every fuzz target for FUZZTIME=20s
 	@set -e; for pkg in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
 	  for target in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$pkg/*_test.go | sed 's/func //'); do \
-	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime 20s $$pkg; done; done
+	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),20s) $$pkg; done; done
+
+tidy: ## make go.mod and go.sum say what the code imports
+	go mod tidy
 
 clean: ## remove what the other targets made
-	rm -rf build demo-evidence
+	rm -rf build demo-evidence $(VALIDATORS)/node_modules
 
-.PHONY: help demo build test test-root lint check golden fuzz clean
+.PHONY: help demo build test test-root race validators lint check golden fuzz tidy clean

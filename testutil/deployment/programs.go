@@ -19,7 +19,7 @@ var functionNames = []string{"intake", "preflight", "guard", "launch", "mirror",
 
 // Programs are the built binaries of this machine's architecture.
 type Programs struct {
-	Dir  string // holds one binary a function, and the collector
+	Dir  string // holds one binary a function, the collector and the operator's tool
 	Root string // of the module
 }
 
@@ -28,6 +28,9 @@ func (p Programs) Function(name string) string { return filepath.Join(p.Dir, nam
 
 // Collector is the path of the collector.
 func (p Programs) Collector() string { return filepath.Join(p.Dir, "collector") }
+
+// Tool is the path of the operator's tool.
+func (p Programs) Tool() string { return filepath.Join(p.Dir, "flashtap") }
 
 // Root finds the module's root from the working directory upwards.
 func Root() (string, error) {
@@ -48,7 +51,7 @@ func Root() (string, error) {
 	}
 }
 
-// Build compiles the Lambdas and the collector as they ship, but for this machine, into a folder kept under the
+// Build compiles the Lambdas, the collector and the operator's tool as they ship, but for this machine, into a folder kept under the
 // module's build folder, so that a second build only checks that nothing changed.
 func Build(ctx context.Context) (Programs, error) {
 	root, err := Root()
@@ -59,7 +62,7 @@ func Build(ctx context.Context) (Programs, error) {
 	if err := os.MkdirAll(p.Dir, 0o755); err != nil {
 		return p, err
 	}
-	args := []string{"build", "-trimpath", "-tags", "lambda.norpc", "-o", p.Dir + string(filepath.Separator), "./collector"}
+	args := []string{"build", "-trimpath", "-tags", "lambda.norpc", "-o", p.Dir + string(filepath.Separator), "./collector", "./cmd/flashtap"}
 	for _, name := range functionNames {
 		args = append(args, "./functions/"+name)
 	}
