@@ -38,6 +38,10 @@ func (p preflight) run(ctx context.Context, in events.PreflightInput) (events.Pl
 	}
 	if request.Capture != "" {
 		made, err := p.store.Plan(ctx, request.Capture)
+		if err == nil && time.Now().After(made.Deadline) { // the input of an old execution, started again
+			return events.PlanSummary{}, boot.BadRequest{Reason: fmt.Sprintf("capture %s is over since %s; to capture anew, leave \"capture\" out",
+				made.Capture, made.Deadline.Format(time.RFC3339))}
+		}
 		if err == nil {
 			return conclude(made)
 		}
