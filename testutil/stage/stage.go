@@ -183,3 +183,31 @@ func (s *Stage) prefixList(t testing.TB) string {
 	}
 	return aws.ToString(out.PrefixLists[0].PrefixListId)
 }
+
+// Collector runs an instance with the marks of the plan's collector and returns it when it runs.
+func (s *Stage) Collector(t testing.TB, p events.Plan) types.Instance {
+	t.Helper()
+	var tags []types.Tag
+	for key, value := range events.ResourceTags(p.Deployment, p.Capture, p.Deadline, 1) {
+		tags = append(tags, types.Tag{Key: aws.String(key), Value: aws.String(value)})
+	}
+	c := p.Collector.Candidates[0]
+	out, err := s.EC2API.RunInstances(t.Context(), &sdk.RunInstancesInput{
+		MinCount: aws.Int32(1), MaxCount: aws.Int32(1), ImageId: &c.Image, InstanceType: types.InstanceType(c.InstanceType), SubnetId: &p.Collector.Subnet,
+		LaunchTemplate:    &types.LaunchTemplateSpecification{LaunchTemplateId: &p.Collector.LaunchTemplateID},
+		TagSpecifications: []types.TagSpecification{{ResourceType: types.ResourceTypeInstance, Tags: tags}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := out.Instances[0]
+	for range 500 {
+		seen, err := s.EC2API.DescribeInstances(t.Context(), &sdk.DescribeInstancesInput{InstanceIds: []string{aws.ToString(in.InstanceId)}})
+		if err == nil && seen.Reservations[0].Instances[0].State.Name == types.InstanceStateNameRunning {
+			return seen.Reservations[0].Instances[0]
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("instance %s does not run", aws.ToString(in.InstanceId))
+	return in
+}
