@@ -51,9 +51,7 @@ lint: ## gofmt, go vet, staticcheck, ineffassign, and errcheck for what ships
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go run $(INEFFASSIGN) ./...
-	@echo "errcheck: events functions collector cmd"; out=$$(go run $(ERRCHECK) -exclude .errcheck -ignoretests ./events/... ./functions/... ./collector/... ./cmd/... 2>&1) \
-	  || out=$$(grep -vE '(//nolint:errcheck .|[[:space:]]defer [A-Za-z.]+\.Close\(\)$$|^exit status 1$$|^go: downloading )' <<< "$$out") \
-	  && { [ -z "$$out" ] || { echo "an error is dropped:"; echo "$$out"; exit 1; }; } || true
+	.ci/errcheck $(ERRCHECK)
 
 check: ## exactly what CI runs
 	.ci/run

@@ -2,6 +2,7 @@ package infra_test
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -179,11 +180,13 @@ func wrapped(items []string, separator string, width int) func(func(string) bool
 	}
 }
 
-// golden compares with a reviewed file; UPDATE_GOLDEN=1 (make golden) writes it anew.
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// golden compares with a reviewed file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
-	if os.Getenv("UPDATE_GOLDEN") == "1" {
+	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
