@@ -11,7 +11,7 @@ export GOFLAGS := -trimpath -buildvcs=false
 FUNCTIONS := $(patsubst functions/%/main.go,%,$(wildcard functions/*/main.go))
 VERSION   ?= $(shell git describe --always --dirty 2>/dev/null || echo dev)
 LDFLAGS   := -s -w -X flashtap/functions/internal/boot.Version=$(VERSION) -X main.version=$(VERSION)
-# The Lambdas' architecture; the collector is built for both.
+# The Lambdas' architecture; the programs that run elsewhere are built for both.
 LAMBDA_ARCH ?= arm64
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -26,13 +26,12 @@ demo: ## a finding becomes sealed pcaps on this machine (PCAP= FINDING= DURATION
 	@go run ./testutil/demo $(if $(PCAP),-pcap '$(PCAP)') $(if $(FINDING),-finding '$(FINDING)') $(if $(DURATION),-duration '$(DURATION)') \
 	  $(if $(FILTER),-filter '$(FILTER)') $(if $(PACKET_LENGTH),-packet-length '$(PACKET_LENGTH)') $(if $(OUT),-out '$(OUT)') $(if $(IPV6),-ipv6) $(if $(V),-v)
 
-build: ## the collector (arm64, amd64) and the Lambdas (LAMBDA_ARCH=arm64) as they ship, static, under build/
-	@set -e; for arch in arm64 amd64; do \
-	  GOOS=linux GOARCH=$$arch go build -ldflags '$(LDFLAGS)' -o build/collector-linux-$$arch ./collector; done; \
+build: ## collector and flashtap (arm64, amd64) and the Lambdas (LAMBDA_ARCH=arm64) as they ship, static, under build/
+	@set -e; for arch in arm64 amd64; do for program in collector cmd/flashtap; do \
+	  GOOS=linux GOARCH=$$arch go build -ldflags '$(LDFLAGS)' -o build/$${program#cmd/}-linux-$$arch ./$$program; done; done; \
 	for f in $(FUNCTIONS); do mkdir -p build/$$f; \
 	  GOOS=linux GOARCH=$(LAMBDA_ARCH) go build -tags lambda.norpc -ldflags '$(LDFLAGS)' -o build/$$f/bootstrap ./functions/$$f; done; \
-	for arch in arm64 amd64; do CGO_ENABLED=0 GOOS=linux GOARCH=$$arch go build -trimpath -ldflags '$(LDFLAGS)' -o build/flashtap-linux-$$arch ./cmd/flashtap; done; \
-	ls -l build/flashtap-linux-* build/collector-linux-* build/*/bootstrap | awk '{print $$5, $$9}'
+	ls -l build/*-linux-* build/*/bootstrap | awk '{print $$5, $$9}'
 
 test: ## every test; on a machine without root, Node, Python or tshark those that need them skip and say so
 	go test -p 2 -timeout 20m $(TESTFLAGS) ./...
