@@ -92,6 +92,22 @@ func ParseSettings(getenv func(string) string) (Settings, error) {
 	return s, errors.Join(errs...)
 }
 
+// Validate names every setting with which no step could work: an interval of nothing would never wait.
+func (s Settings) Validate() error {
+	var errs []error
+	for name, value := range map[string]int{
+		"FLASHTAP_MAX_CAPTURES": s.MaxCaptures, "FLASHTAP_MAX_INTERFACES": s.MaxInterfaces, "FLASHTAP_DURATION_SECONDS": s.DurationSeconds,
+		"FLASHTAP_DRAIN_SECONDS": s.DrainSeconds, "FLASHTAP_SEGMENT_SECONDS": s.SegmentSeconds, "FLASHTAP_CHECKPOINT_SECONDS": s.CheckpointSeconds,
+		"FLASHTAP_COLLECTOR_POLL_SECONDS": s.CollectorPollSeconds, "FLASHTAP_POLL_SECONDS": s.PollSeconds,
+		"FLASHTAP_SLOW_POLL_SECONDS": s.SlowPollSeconds, "FLASHTAP_READY_SECONDS": s.ReadySeconds, "FLASHTAP_PROOF_SECONDS": s.ProofSeconds,
+	} {
+		if value < 1 {
+			errs = append(errs, fmt.Errorf("setting %s is %d: want 1 or more", name, value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Environ is the environment that makes ParseSettings return s.
 func (s Settings) Environ() map[string]string {
 	env := map[string]string{}

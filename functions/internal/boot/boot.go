@@ -44,7 +44,7 @@ func Start[In, Out any](name string, required []string, make func(aws.Config, ev
 	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("step", name))
 	settings, err := events.ParseSettings(os.Getenv)
 	if err == nil {
-		err = settings.Require(required...)
+		err = errors.Join(settings.Validate(), settings.Require(required...))
 	}
 	if err != nil {
 		slog.Error("settings", "err", err)
