@@ -108,7 +108,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 
 	began := time.Now()
 	must(t, r.Close())
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > 18*time.Second { // the receive's wait is longer, and so is everything else
 		t.Errorf("close took %v", took)
 	}
 	equal(t, "processes", processes(t, dir), 0)

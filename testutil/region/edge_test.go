@@ -503,12 +503,16 @@ func TestAHangUpEndsALongPoll(t *testing.T) {
 	must(t, err)
 	api := sqs.NewFromConfig(client(r, "tester"))
 	url := r.QueueURL("jobs")
+	began := time.Now()
 	ctx, hangUp := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer hangUp()
 	if _, err := api.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: &url, WaitTimeSeconds: 20}); err == nil {
 		t.Fatal("a receive of nothing was answered")
 	}
 	eventually(t, "the hung up receive ends", func() bool { return len(calls(r, "ReceiveMessage")) == 1 })
+	if took := time.Since(began); took > 15*time.Second {
+		t.Errorf("the hung up receive went on for %v", took)
+	}
 	_, err = api.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: &url, MessageBody: aws.String("finding")})
 	must(t, err)
 	got, err := api.ReceiveMessage(t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &url})

@@ -24,6 +24,7 @@ import (
 	"flashtap/testutil/region"
 	"flashtap/testutil/region/dataplane"
 	regionec2 "flashtap/testutil/region/ec2"
+	"flashtap/testutil/region/model"
 )
 
 // scene is a VPC with a suspect, and an interface that copies of its packets can go to.
@@ -338,10 +339,18 @@ func TestMirrorByTheAWSCommand(t *testing.T) {
 	}
 }
 
+// noDescribeVpcs fails a call that the region itself needs: a fault never touches those.
+func noDescribeVpcs(call *model.Call) error {
+	if call.Operation == "DescribeVpcs" {
+		return regionec2.Throttled()
+	}
+	return nil
+}
+
 // Traffic that comes after its session, or whose session changes, is mirrored as one that was there before.
 func TestTrafficAndSessionsMeetInAnyOrder(t *testing.T) {
 	t.Parallel()
-	r := start(t, region.Config{})
+	r := start(t, region.Config{EC2: regionec2.Config{Fault: noDescribeVpcs}})
 	net := block(t)
 	s := place(r, net+"0.0/16", net+"1.0/24", net+"1.10")
 	known, _ := r.EC2.Interface(s.target)

@@ -17,7 +17,6 @@ import (
 
 	"flashtap/testutil/region"
 	regionec2 "flashtap/testutil/region/ec2"
-	"flashtap/testutil/region/model"
 	"flashtap/testutil/region/queue"
 )
 
@@ -72,7 +71,7 @@ func toLetters(t *types.Target) {
 
 func TestUniversalTargetDeletesASession(t *testing.T) {
 	t.Parallel()
-	r := start(t, region.Config{EC2: regionec2.Config{Fault: noDescribeVpcs}})
+	r := start(t, region.Config{})
 	ctx := t.Context()
 	_, err := r.Queues.Create(queue.Queue{Name: "letters"})
 	must(t, err)
@@ -119,14 +118,6 @@ func TestUniversalTargetDeletesASession(t *testing.T) {
 		}
 	}
 	violations(t, r, 5)
-}
-
-// noDescribeVpcs fails a call that the region itself needs: a fault never touches those.
-func noDescribeVpcs(call *model.Call) error {
-	if call.Operation == "DescribeVpcs" {
-		return regionec2.Throttled()
-	}
-	return nil
 }
 
 func TestALambdaTargetFires(t *testing.T) {
