@@ -59,8 +59,7 @@ var placeholder = regexp.MustCompile(`\$\{([^{}"]*)\}?`)
 func substitute(definition []byte, values map[string]string) ([]byte, error) {
 	var errs []error
 	text := placeholder.ReplaceAllFunc(definition, func(match []byte) []byte {
-		name := string(placeholder.FindSubmatch(match)[1])
-		v, ok := values[name]
+		v, ok := values[string(placeholder.FindSubmatch(match)[1])]
 		switch {
 		case !ok || match[len(match)-1] != '}':
 			errs = append(errs, fmt.Errorf("%s is not resolved", match))

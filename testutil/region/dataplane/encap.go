@@ -15,9 +15,6 @@ const (
 // ethernetHeader is what a frame has more than the packet inside, which MTUs count.
 const ethernetHeader = 14
 
-// vxlanHeader is the length of the header (RFC 7348, section 5).
-const vxlanHeader = 8
-
 // Cut says what shortened a mirrored frame.
 type Cut string
 

@@ -142,7 +142,9 @@ func (p *Plane) SetSessions(sessions []Session) error {
 	p.mu.Lock()
 	p.sessions = next
 	for _, s := range next {
-		p.tally.Sessions[s.ID] = p.tally.Sessions[s.ID]
+		if _, known := p.tally.Sessions[s.ID]; !known {
+			p.tally.Sessions[s.ID] = SessionTally{}
+		}
 	}
 	p.mu.Unlock()
 	if p.cfg.Start == WithSession && len(next) > 0 {

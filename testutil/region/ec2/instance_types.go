@@ -27,8 +27,6 @@ type instanceType struct {
 	metal, current                         bool
 }
 
-func (t instanceType) family() string { family, _, _ := strings.Cut(t.name, "."); return family }
-
 var (
 	instanceTypes = readInstanceTypes()
 	// virtualSources and metalSources are the families that can be mirrored.
