@@ -279,6 +279,7 @@ func TestStopExecutionRunsNoCatch(t *testing.T) {
 	out, err := api.DescribeExecution(t.Context(), &sfn.DescribeExecutionInput{ExecutionArn: started.ExecutionArn})
 	must(t, err)
 	equal(t, "the end", []string{string(out.Status), aws.ToString(out.Error), aws.ToString(out.Cause)}, []string{"ABORTED", "Operator", "wrong button"})
+	time.Sleep(30 * time.Millisecond)
 	again, err := api.StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: started.ExecutionArn})
 	must(t, err)
 	if again.StopDate.Sub(*out.StopDate).Abs() > time.Millisecond {

@@ -395,7 +395,7 @@ func TestASessionToALoadBalancerCarriesNothing(t *testing.T) {
 	api := ec2.NewFromConfig(client(r, "tester"))
 	target, err := api.CreateTrafficMirrorTarget(t.Context(), &ec2.CreateTrafficMirrorTargetInput{NetworkLoadBalancerArn: aws.String(arn)})
 	must(t, err)
-	s.mirror(t, api)
+	session := s.mirror(t, api)
 	filters, err := api.DescribeTrafficMirrorFilters(t.Context(), &ec2.DescribeTrafficMirrorFiltersInput{})
 	must(t, err)
 	_, err = api.CreateTrafficMirrorSession(t.Context(), &ec2.CreateTrafficMirrorSessionInput{NetworkInterfaceId: &s.suspect, SessionNumber: aws.Int32(2),
@@ -403,4 +403,10 @@ func TestASessionToALoadBalancerCarriesNothing(t *testing.T) {
 	must(t, err)
 	before := len(inbox.list())
 	eventually(t, "the first session goes on", func() bool { return len(inbox.list()) > before+20 })
+	_, err = api.ModifyTrafficMirrorSession(t.Context(), &ec2.ModifyTrafficMirrorSessionInput{TrafficMirrorSessionId: &session, VirtualNetworkId: aws.Int32(77)})
+	must(t, err)
+	eventually(t, "it also changes", func() bool {
+		list := inbox.list()
+		return list[len(list)-1].vni == 77
+	})
 }

@@ -169,7 +169,6 @@ func (r *Region) Close() error {
 	err = errors.Join(err, r.hangUp())
 	r.traffic.wait()
 	r.work.Wait()
-	r.toS3.CloseIdleConnections()
 	r.S3.Stop()
 	return err
 }

@@ -2,6 +2,7 @@ package region_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,11 +53,16 @@ func function(_ context.Context, raw json.RawMessage) (any, error) {
 	}
 	switch e.Do {
 	case "fail":
-		return nil, notReady{"the mirror"}
+		var err error
+		if e.File != "" {
+			err = appendLine(e.File, "failed")
+		}
+		return nil, cmp.Or[error](err, notReady{"the mirror"})
 	case "sleep":
 		time.Sleep(500 * time.Millisecond)
 	case "note":
-		if err := os.WriteFile(e.File, raw, 0o644); err != nil {
+		part := e.File + ".part" // who sees the file sees all of it
+		if err := errors.Join(os.WriteFile(part, raw, 0o644), os.Rename(part, e.File)); err != nil {
 			return nil, err
 		}
 	}
@@ -77,12 +83,7 @@ func batch(records []struct{ MessageID, Body string }) (any, error) {
 			return nil, err
 		}
 		d := event.Detail
-		file, err := os.OpenFile(d.File, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		if err != nil {
-			return nil, err
-		}
-		_, err = fmt.Fprintln(file, d.Text)
-		if err = errors.Join(err, file.Close()); err != nil {
+		if err := appendLine(d.File, d.Text); err != nil {
 			return nil, err
 		}
 		if _, err := os.Stat(d.Fail); d.Fail != "" && errors.Is(err, os.ErrNotExist) {
@@ -94,6 +95,15 @@ func batch(records []struct{ MessageID, Body string }) (any, error) {
 		}
 	}
 	return map[string]any{"batchItemFailures": failed}, nil
+}
+
+func appendLine(name, text string) error {
+	file, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(file, text)
+	return errors.Join(err, file.Close())
 }
 
 // start runs a Region for one test. At its end nothing may have left AWS's service model, but for what the test takes

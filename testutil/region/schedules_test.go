@@ -117,12 +117,18 @@ func TestUniversalTargetDeletesASession(t *testing.T) {
 			t.Errorf("%s: %d violations", row.name, n)
 		}
 	}
-	violations(t, r, 5)
+	var said []string
+	for _, v := range violations(t, r, 5) {
+		said = append(said, v.Error())
+	}
+	if list := said[3]; !strings.Contains(list, "InstanceIds: only strings, numbers and booleans") {
+		t.Errorf("of a list it says: %s", list)
+	}
 }
 
 func TestALambdaTargetFires(t *testing.T) {
 	t.Parallel()
-	r := start(t, region.Config{ScheduleSpeed: 600})
+	r := start(t, region.Config{ScheduleSpeed: 600, LambdaRetryDelays: []time.Duration{time.Millisecond, time.Millisecond}})
 	register(t, r, "worker")
 	_, err := r.Queues.Create(queue.Queue{Name: "letters"})
 	must(t, err)
@@ -138,9 +144,14 @@ func TestALambdaTargetFires(t *testing.T) {
 	must(t, json.Unmarshal(text, &got))
 	equal(t, "its input", got.Schedule, "arn:aws:scheduler:us-east-1:123456789012:schedule/default/once")
 
-	// Scheduler hands over and looks no further: what the function makes of it is not its concern.
-	s.fire("fails", arn, `{"do": "fail"}`, toLetters)
+	// Scheduler hands over and looks no further: a function that fails is Lambda's to try again.
+	tries := filepath.Join(r.Dir(), "tries")
+	s.fire("fails", arn, `{"do": "fail", "file": "`+tries+`"}`, toLetters)
 	s.through("fails")
+	eventually(t, "Lambda has tried three times", func() bool {
+		text, err := os.ReadFile(tries)
+		return err == nil && strings.Count(string(text), "\n") == 3
+	})
 	s.fire("nobody", strings.Replace(arn, "worker", "nobody", 1), `{}`, toLetters)
 	s.through("nobody")
 	messages, err := r.Queues.Messages("letters")
