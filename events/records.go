@@ -10,16 +10,19 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // RecordVersion is the version of every JSON record written as evidence. A reader refuses a higher one.
 const RecordVersion = 1
 
-// Tally counts what became of every datagram, from the socket to the bucket. All counts are since the collector's
+// Tally counts what became of every datagram, from the interface to the bucket. All counts are since the collector's
 // start. Received = Written + Rejected.Total() + Unwritten always holds.
 type Tally struct {
-	Received      uint64   `json:"received"`      // datagrams read from the socket
+	Received      uint64   `json:"received"`      // datagrams that a receiver has handed over
 	Written       uint64   `json:"written"`       // frames written into segments
 	WrittenBytes  uint64   `json:"writtenBytes"`  // bytes of those frames as captured, without pcap headers
 	Truncated     uint64   `json:"truncated"`     // of Written: frames whose tail was cut before they arrived
 	Rejected      Rejected `json:"rejected"`      // datagrams that are no evidence, by cause
 	Unwritten     uint64   `json:"unwritten"`     // genuine frames that could not be written (disk full, write error)
 	SocketDropped uint64   `json:"socketDropped"` // datagrams the kernel dropped because the socket was full; not in Received
+	RingDropped   uint64   `json:"ringDropped"`   // the same for a packet ring (PACKET_STATISTICS)
+	HostDropped   uint64   `json:"hostDropped"`   // packets that the interface or the kernel dropped before socket or ring: of any kind, so an upper bound
+	Reduced       uint64   `json:"reduced"`       // of Written: frames cut to their headers afterwards, because the disk was full
 	Sealed        uint64   `json:"sealed"`        // frames in sealed segments
 	Uploaded      uint64   `json:"uploaded"`      // frames in segments that the store has confirmed
 	SealedBytes   uint64   `json:"sealedBytes"`   // bytes of sealed segment files
@@ -32,16 +35,35 @@ type Rejected struct {
 	ForeignVNI    uint64 `json:"foreignVni"`    // VNI of another session
 	Malformed     uint64 `json:"malformed"`     // shorter than header and Ethernet frame, or I flag not set
 	Oversize      uint64 `json:"oversize"`      // longer than the receive buffer, so the frame would be cut by us
+	Fragment      uint64 `json:"fragment"`      // first fragment of an outer IP packet, which AWS never sends; only a ring sees it
+	BadChecksum   uint64 `json:"badChecksum"`   // outer UDP checksum is wrong: damaged on the way; a socket never sees it
 }
 
 // Total is the sum over all causes.
-func (r Rejected) Total() uint64 { return r.ForeignSource + r.ForeignVNI + r.Malformed + r.Oversize }
+func (r Rejected) Total() uint64 {
+	return r.ForeignSource + r.ForeignVNI + r.Malformed + r.Oversize + r.Fragment + r.BadChecksum
+}
+
+// Add is the sum of two tallies.
+func (t Tally) Add(u Tally) Tally {
+	return Tally{
+		Received: t.Received + u.Received, Written: t.Written + u.Written, WrittenBytes: t.WrittenBytes + u.WrittenBytes,
+		Truncated: t.Truncated + u.Truncated, Unwritten: t.Unwritten + u.Unwritten, Reduced: t.Reduced + u.Reduced,
+		SocketDropped: t.SocketDropped + u.SocketDropped, RingDropped: t.RingDropped + u.RingDropped, HostDropped: t.HostDropped + u.HostDropped,
+		Sealed: t.Sealed + u.Sealed, Uploaded: t.Uploaded + u.Uploaded, SealedBytes: t.SealedBytes + u.SealedBytes, UploadedBytes: t.UploadedBytes + u.UploadedBytes,
+		Rejected: Rejected{
+			ForeignSource: t.Rejected.ForeignSource + u.Rejected.ForeignSource, ForeignVNI: t.Rejected.ForeignVNI + u.Rejected.ForeignVNI,
+			Malformed: t.Rejected.Malformed + u.Rejected.Malformed, Oversize: t.Rejected.Oversize + u.Rejected.Oversize,
+			Fragment: t.Rejected.Fragment + u.Rejected.Fragment, BadChecksum: t.Rejected.BadChecksum + u.Rejected.BadChecksum,
+		},
+	}
+}
 
 // Balanced says whether every received datagram has exactly one fate.
 func (t Tally) Balanced() bool { return t.Received == t.Written+t.Rejected.Total()+t.Unwritten }
 
 // Lost is how many genuine or possibly genuine packets are known to be missing from the evidence.
-func (t Tally) Lost() uint64 { return t.Unwritten + t.SocketDropped }
+func (t Tally) Lost() uint64 { return t.Unwritten + t.SocketDropped + t.RingDropped + t.HostDropped }
 
 // Segment is one closed pcap of the rolling series.
 type Segment struct {
@@ -50,11 +72,12 @@ type Segment struct {
 	SHA256    string    `json:"sha256"` // hexadecimal, of the whole file
 	Bytes     int64     `json:"bytes"`  // of the file
 	Packets   uint64    `json:"packets"`
-	Truncated uint64    `json:"truncated"` // packets with incl_len < orig_len
-	First     time.Time `json:"first"`     // timestamp of the first packet
-	Last      time.Time `json:"last"`      // timestamp of the last packet
-	Confirmed bool      `json:"confirmed"` // the store has said that it holds these bytes
-	Recovered bool      `json:"recovered"` // sealed after a crash from what the disk still held
+	Truncated uint64    `json:"truncated"`         // packets with incl_len < orig_len
+	First     time.Time `json:"first"`             // timestamp of the first packet
+	Last      time.Time `json:"last"`              // timestamp of the last packet
+	Confirmed bool      `json:"confirmed"`         // the store has said that it holds these bytes
+	Recovered bool      `json:"recovered"`         // sealed after a crash from what the disk still held
+	Reduced   uint64    `json:"reduced,omitempty"` // packets cut to their headers after they were captured, because the disk was full
 }
 
 // The states of a collector, as its checkpoints tell them.
@@ -87,6 +110,12 @@ type Checkpoint struct {
 	Pending  int       `json:"pending"`  // of those, not yet confirmed by the store
 	Previous string    `json:"previous"` // SHA-256 of the checkpoint before, hexadecimal; empty for the first
 	Note     string    `json:"note,omitempty"`
+
+	// Confirmed is when the store last confirmed a segment; zero: never.
+	Confirmed time.Time `json:"confirmed,omitzero"`
+	// Host is every counter of the interface and the kernel that says how packets were lost before a receiver saw
+	// them, by its name, since the collector's start; those that did not move are left out.
+	Host map[string]uint64 `json:"host,omitempty"`
 }
 
 // CollectorManifest is what a collector says of itself when it ends.

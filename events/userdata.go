@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,18 +36,42 @@ type CollectorConfig struct {
 	SegmentSeconds    int   `json:"segmentSeconds"`    // or when it is this old
 	CheckpointSeconds int   `json:"checkpointSeconds"` // how often progress is reported
 	PollSeconds       int   `json:"pollSeconds"`       // how often the stop tag is looked for
-	SpoolBytes        int64 `json:"spoolBytes"`        // what may wait on disk before capturing stops with a declared gap
+	SpoolBytes        int64 `json:"spoolBytes"`        // what may wait on disk before SpoolPolicy says what gives
+
+	SpoolPolicy string `json:"spoolPolicy,omitempty"` // SpoolGap (default) or SpoolHeaders
+	UploadRate  int64  `json:"uploadRate,omitempty"`  // bytes a second that segments may take on their way to the store; 0: no limit
+	Receiver    string `json:"receiver,omitempty"`    // ReceiverAuto (default), ReceiverRing or ReceiverSocket
+	RingBytes   int64  `json:"ringBytes,omitempty"`   // memory of each packet ring; 0: by the machine's
 
 	BinaryKey    string `json:"binaryKey"`    // object key of the collector program in Bucket
 	BinarySHA256 string `json:"binarySha256"` // hexadecimal; checked before it runs
 }
 
+// What a collector does when what waits on disk has reached SpoolBytes. Both are declared in checkpoints and manifest.
+const (
+	SpoolGap     = "gap"     // genuine frames are not written until there is room again
+	SpoolHeaders = "headers" // the oldest segments that were never sent are cut to their packets' headers
+)
+
+// How a collector receives.
+const (
+	ReceiverAuto   = "auto"   // the best that is allowed where it runs
+	ReceiverRing   = "ring"   // AF_PACKET rings
+	ReceiverSocket = "socket" // UDP sockets
+)
+
+// Bounds of RingBytes: what holds 50 ms of a slow link, and what an instance can spare.
+const (
+	MinRingBytes = 1 << 20
+	MaxRingBytes = 1 << 30
+)
+
 // MaxSegmentBytes is the largest segment: one PUT carries each, and S3 takes at most 5 GiB in one (S3 User Guide,
 // "Uploading objects").
 const MaxSegmentBytes = 5 << 30
 
-// maxVNI is the largest value of the 24-bit field (RFC 7348, section 5).
-const maxVNI = 1<<24 - 1
+// MaxVNI is the largest value of the 24-bit field (RFC 7348, section 5).
+const MaxVNI = 1<<24 - 1
 
 // DefaultCollectorConfig holds the defaults of everything that is not particular to one capture.
 func DefaultCollectorConfig() CollectorConfig {
@@ -77,8 +102,8 @@ func (c CollectorConfig) Validate() error {
 	if c.RoleID == "" {
 		bad("roleId is empty")
 	}
-	if c.VNI == 0 || c.VNI > maxVNI { // 0 is what a VNI that was left out would be, and the first that a forger would try
-		bad("vni %d: want 1 to %d", c.VNI, maxVNI)
+	if c.VNI == 0 || c.VNI > MaxVNI { // 0 is what a VNI that was left out would be, and the first that a forger would try
+		bad("vni %d: want 1 to %d", c.VNI, MaxVNI)
 	}
 	if len(c.Sources) == 0 {
 		bad("sources is empty: no datagram could be genuine")
@@ -96,6 +121,19 @@ func (c CollectorConfig) Validate() error {
 	}
 	if c.SegmentBytes < 1<<16 || c.SegmentBytes > MaxSegmentBytes {
 		bad("segmentBytes %d: want %d to %d", c.SegmentBytes, 1<<16, int64(MaxSegmentBytes))
+	}
+	oneOf := func(name, value string, values ...string) {
+		if value != "" && !slices.Contains(values, value) {
+			bad("%s %q: want one of %s", name, value, strings.Join(values, ", "))
+		}
+	}
+	oneOf("spoolPolicy", c.SpoolPolicy, SpoolGap, SpoolHeaders)
+	oneOf("receiver", c.Receiver, ReceiverAuto, ReceiverRing, ReceiverSocket)
+	if c.UploadRate < 0 {
+		bad("uploadRate %d: want 0 or more", c.UploadRate)
+	}
+	if c.RingBytes != 0 && (c.RingBytes < MinRingBytes || c.RingBytes > MaxRingBytes) {
+		bad("ringBytes %d: want 0, or %d to %d", c.RingBytes, MinRingBytes, MaxRingBytes)
 	}
 	for name, seconds := range map[string]int{
 		"drainSeconds": c.DrainSeconds, "segmentSeconds": c.SegmentSeconds,
@@ -182,7 +220,7 @@ RestartForceExitStatus=%d
 RestartSec=1
 TimeoutStopSec=%d
 StandardOutput=journal+console
-AmbientCapabilities=CAP_NET_ADMIN
+CapabilityBoundingSet=CAP_NET_RAW CAP_NET_ADMIN CAP_BPF CAP_SETPCAP
 [Install]
 WantedBy=multi-user.target
 UNIT

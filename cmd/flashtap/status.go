@@ -220,8 +220,9 @@ func filterText(f events.Filter) string {
 }
 
 func lossText(t events.Tally) string {
-	return fmt.Sprintf("%s lost, %s rejected (%d of a foreign source, %d of a foreign VNI, %d malformed, %d oversize)",
-		countText(t.Lost()), countText(t.Rejected.Total()), t.Rejected.ForeignSource, t.Rejected.ForeignVNI, t.Rejected.Malformed, t.Rejected.Oversize)
+	return fmt.Sprintf("%s lost, %s rejected (%d of a foreign source, %d of a foreign VNI, %d malformed, %d oversize, %d fragments, %d damaged)",
+		countText(t.Lost()), countText(t.Rejected.Total()), t.Rejected.ForeignSource, t.Rejected.ForeignVNI, t.Rejected.Malformed, t.Rejected.Oversize,
+		t.Rejected.Fragment, t.Rejected.BadChecksum)
 }
 
 func resourceText(r events.Resource) string {

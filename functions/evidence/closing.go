@@ -238,7 +238,7 @@ func (s Store) collector(ctx context.Context, m *events.Manifest, user string, f
 	}
 	sort.SliceStable(m.Segments, func(i, j int) bool { return m.Segments[i].Key < m.Segments[j].Key })
 	m.Collectors = append(m.Collectors, said)
-	m.Tally = add(m.Tally, said.Tally)
+	m.Tally = m.Tally.Add(said.Tally)
 	return nil
 }
 
@@ -331,18 +331,6 @@ func stranger(version int, about events.CaptureID, by string, c events.CaptureID
 	return ""
 }
 
-func add(a, b events.Tally) events.Tally {
-	return events.Tally{
-		Received: a.Received + b.Received, Written: a.Written + b.Written, WrittenBytes: a.WrittenBytes + b.WrittenBytes,
-		Truncated: a.Truncated + b.Truncated, Unwritten: a.Unwritten + b.Unwritten, SocketDropped: a.SocketDropped + b.SocketDropped,
-		Sealed: a.Sealed + b.Sealed, Uploaded: a.Uploaded + b.Uploaded, SealedBytes: a.SealedBytes + b.SealedBytes, UploadedBytes: a.UploadedBytes + b.UploadedBytes,
-		Rejected: events.Rejected{
-			ForeignSource: a.Rejected.ForeignSource + b.Rejected.ForeignSource, ForeignVNI: a.Rejected.ForeignVNI + b.Rejected.ForeignVNI,
-			Malformed: a.Rejected.Malformed + b.Rejected.Malformed, Oversize: a.Rejected.Oversize + b.Rejected.Oversize,
-		},
-	}
-}
-
 // verdict says in words whether this is everything, and adds the arithmetic that contradicts it to the reasons.
 func verdict(m *events.Manifest) string {
 	var held uint64
@@ -353,6 +341,15 @@ func verdict(m *events.Manifest) string {
 	}
 	if m.Tally.SocketDropped > 0 {
 		m.Reasons = append(m.Reasons, fmt.Sprintf("%d datagrams were dropped because the socket was full", m.Tally.SocketDropped))
+	}
+	if m.Tally.RingDropped > 0 {
+		m.Reasons = append(m.Reasons, fmt.Sprintf("%d datagrams were dropped because the packet ring was full", m.Tally.RingDropped))
+	}
+	if m.Tally.HostDropped > 0 {
+		m.Reasons = append(m.Reasons, fmt.Sprintf("at most %d packets were dropped by the interface or the kernel before they were received", m.Tally.HostDropped))
+	}
+	if m.Tally.Reduced > 0 {
+		m.Reasons = append(m.Reasons, fmt.Sprintf("%d packets were cut to their headers after they were captured, because the disk was full", m.Tally.Reduced))
 	}
 	if m.Tally.Unwritten > 0 {
 		m.Reasons = append(m.Reasons, fmt.Sprintf("%d packets could not be written", m.Tally.Unwritten))

@@ -186,7 +186,7 @@ func (t *story) conclude(c events.CaptureID, status asl.Status) error {
 	}
 	ta := manifest.Tally
 	t.screen.line("  tally     received %d = written %d + rejected %d + unwritten %d;  dropped by the kernel %d;  truncated %d",
-		ta.Received, ta.Written, ta.Rejected.Total(), ta.Unwritten, ta.SocketDropped, ta.Truncated)
+		ta.Received, ta.Written, ta.Rejected.Total(), ta.Unwritten, ta.SocketDropped+ta.RingDropped+ta.HostDropped, ta.Truncated)
 	t.screen.line("  mirror    %s", mirrored(t.scene))
 	t.screen.line("  frames    %s", same.text)
 	t.screen.line("  verdict   %s", manifest.Verdict)
