@@ -32,15 +32,13 @@ const (
 // part of it. A UDP length of 0 or one beyond the IP packet means the end of the IP packet; an IP length of 0 or one
 // beyond the frame, as kernels make it of offloaded segments, means the end of the frame.
 func Outer(frame []byte, d *Datagram) Fault {
-	switch _, miss := Unwrap(frame, len(frame), Port, d); miss {
-	case Found:
-		return None
-	case Fragmented:
-		return Fragment
-	default:
-		return Malformed
-	}
+	_, miss := Unwrap(frame, len(frame), Port, d)
+	return faults[miss&7]
 }
+
+// faults are what a receiver makes of the misses. Outer looks them up since a switch is too much for it to be inlined.
+var faults = [8]Fault{Found: None, NotIP: Malformed, NotUDP: Malformed, OtherPort: Malformed, OtherTunnel: Malformed,
+	Fragmented: Fragment, Broken: Malformed, Short: Malformed}
 
 // The first bytes of the plainest frame, in 64-bit words as a little-endian machine loads them.
 const (
@@ -134,7 +132,7 @@ func unwrap(frame []byte, wire int, port uint16, d *Datagram) (beyond int, miss 
 		if at, etherType, miss = geneve(frame, udp+udpHeaderLen, end); miss != Found {
 			return 0, miss
 		}
-		wire = end
+		frame, wire = frame[:min(end, len(frame))], end // what follows is padding
 		if etherType == typeTransEther {
 			frame, wire = frame[at:], wire-at
 			if at, etherType, ok = networkHeader(frame); !ok {

@@ -192,6 +192,9 @@ func FuzzOrigLen(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		whole := OrigLen(frame)
+		if slow := origLen(frame); slow != whole {
+			t.Fatalf("original length %d, without the short cut %d", whole, slow)
+		}
 		if whole < len(frame) || uint64(whole) > 1<<32-1 {
 			t.Fatalf("original length %d of a frame of %d bytes", whole, len(frame))
 		}
