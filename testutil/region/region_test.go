@@ -174,6 +174,7 @@ func client(r *region.Region, principal string) aws.Config {
 	env := r.Environ(principal)
 	return aws.Config{
 		Region: env["AWS_REGION"], BaseEndpoint: aws.String(env["AWS_ENDPOINT_URL"]), AppID: principal, RetryMaxAttempts: 1,
+		HTTPClient:  region.HTTPClient(),
 		Credentials: credentials.NewStaticCredentialsProvider(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], ""),
 	}
 }

@@ -78,7 +78,8 @@ func (s *Stage) clients(name string) {
 	key, secret := s.S3.Credentials()
 	s.Config = aws.Config{
 		Region: name, BaseEndpoint: aws.String(s.Endpoint()), Credentials: credentials.NewStaticCredentialsProvider(key, secret, ""),
-		Retryer: func() aws.Retryer { return aws.NopRetryer{} }, // a test says itself how often it asks
+		HTTPClient: region.HTTPClient(),
+		Retryer:    func() aws.Retryer { return aws.NopRetryer{} }, // a test says itself how often it asks
 	}
 	s.EC2API, s.Scheduler = sdk.NewFromConfig(s.Config), scheduler.NewFromConfig(s.Config)
 	s.Store = evidence.Store{API: s3.NewFromConfig(s.Config, func(o *s3.Options) { o.UsePathStyle = true }), Bucket: "evidence"}
