@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -55,16 +56,39 @@ func sockets(t *testing.T) int {
 	return n
 }
 
-// goroutines are the stacks of those that run code of a region.
-func goroutines() []string {
+// goroutines are the stacks of all of this process but those that were there before, by the line that begins each.
+func goroutines(before map[string]string) map[string]string {
 	stacks := make([]byte, 4<<20)
-	var list []string
+	list := map[string]string{}
 	for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
-		if strings.Contains(stack, "flashtap/testutil/region.(") || strings.Contains(stack, "flashtap/testutil/region/") {
-			list = append(list, stack)
+		id, _, _ := strings.Cut(stack, " [") // "goroutine 7 [running]:"
+		if _, known := before[id]; !known {
+			list[id] = stack
 		}
 	}
 	return list
+}
+
+// aloneVariable makes the test program run one test, in a process of its own.
+const aloneVariable = "REGION_TEST_ALONE"
+
+// alone says whether this process runs nothing but the calling test. In the one that runs them all it has the test run
+// in such a process, and reports how that went: what a process holds says something of one test only when others that
+// run at the same time hold nothing in it.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(aloneVariable) != "" {
+		return true
+	}
+	program, err := os.Executable()
+	must(t, err)
+	cmd := exec.CommandContext(t.Context(), program, "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), aloneVariable+"=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("in a process of its own: %v\n%s", err, out)
+	}
+	return false
 }
 
 // A Region that is busy in every way is closed: no process, port, socket or goroutine of it stays.
@@ -72,7 +96,10 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("what a process has open is read from /proc, which this system has not")
 	}
-	socketsBefore := sockets(t)
+	if !alone(t) {
+		return
+	}
+	socketsBefore, goroutinesBefore := sockets(t), goroutines(nil)
 	g := &guest{}
 	dir := t.TempDir()
 	r := start(t, region.Config{Dir: dir, Guest: g, EC2: regionec2.Config{ShuttingDown: time.Hour}, ScheduleSpeed: 3000, LambdaRetryDelays: []time.Duration{time.Millisecond, time.Hour}})
@@ -135,14 +162,14 @@ func TestCloseLeavesNothingBehind(t *testing.T) {
 	}
 	<-held
 	eventually(t, "all sockets are closed", func() bool { return sockets(t) <= socketsBefore })
-	var rest []string
+	var rest map[string]string
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if rest = goroutines(); len(rest) == 0 {
+		if rest = goroutines(goroutinesBefore); len(rest) == 0 {
 			break
 		}
 	}
-	if len(rest) > 0 {
-		t.Errorf("%d goroutines have not ended:\n%s", len(rest), strings.Join(rest, "\n\n"))
+	for _, stack := range rest {
+		t.Errorf("a goroutine has not ended:\n%s", stack)
 	}
 	if _, err := r.StartExecution(arn, "two", nil); err == nil {
 		t.Error("a closed region starts executions")
