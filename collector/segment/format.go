@@ -50,7 +50,7 @@ type record struct {
 	origLen int
 }
 
-// parseRecord reads a record's header, and says whether it is one that appendRecord could have made.
+// parseRecord reads a record's header, and says whether it is one that a writer could have made.
 func parseRecord(h []byte) (record, bool) {
 	nanos := binary.LittleEndian.Uint32(h[4:])
 	r := record{
@@ -120,6 +120,9 @@ func OpenName(seq int) string { return fmt.Sprintf(".%06d.pcap.open", seq) }
 // SealedName is the name of a sealed segment. It carries the digest of the whole file, as the object's key will.
 func SealedName(seq int, sha256 string) string { return fmt.Sprintf("%06d-%s.pcap", seq, sha256) }
 
+// NumberedName is the name of a sealed segment without a digest.
+func NumberedName(seq int) string { return fmt.Sprintf("%06d.pcap", seq) }
+
 var (
 	openName   = regexp.MustCompile(`^\.([0-9]{6})\.pcap\.open$`)
 	sealedName = regexp.MustCompile(`^([0-9]{6})-([0-9a-f]{64})\.pcap$`)
@@ -144,6 +147,24 @@ func ParseName(path string) (seq int, sha256 string, ok bool) {
 		sha256 = m[2]
 	}
 	return seq, sha256, true
+}
+
+var numberedName = regexp.MustCompile(`^([0-9]{6})\.pcap$`)
+
+// Number is the number of the segment of which this is a name, open or sealed, with or without a digest; 0: of none.
+func Number(path string) int {
+	if seq, _, ok := ParseName(path); ok {
+		return seq
+	}
+	m := numberedName.FindStringSubmatch(filepath.Base(path))
+	if m == nil {
+		return 0
+	}
+	seq, err := strconv.Atoi(m[1])
+	if err != nil {
+		return 0
+	}
+	return seq
 }
 
 // FrameBytes is how many bytes of frames a segment of that size holds, without pcap headers.

@@ -124,17 +124,21 @@ func TestRecoverAndInspectWantTheirOwnNames(t *testing.T) {
 func TestRunThatCannotSealLeavesTheSegmentOpen(t *testing.T) {
 	dir := t.TempDir()
 	w := NewWriter(Config{Dir: dir, MaxBytes: 1 << 20, MaxAge: time.Hour})
-	if !w.Write(base.UnixNano(), testFrame(0, 100), 100) {
-		t.Fatal("not taken")
-	}
 	moved := filepath.Join(filepath.Dir(dir), "moved")
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	w.Write(base.UnixNano(), testFrame(0, 100), 100)
+	w.Flush()
+	for w.Counts().Written == 0 {
+		time.Sleep(time.Millisecond)
+	}
 	if err := os.Rename(dir, moved); err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
-	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := w.Run(ctx); !errors.Is(err, os.ErrNotExist) {
+	w.Close()
+	if err := <-ended; !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("error %v, want one that names the rename", err)
 	}
 	f, cut, err := Recover(filepath.Join(moved, OpenName(1)))

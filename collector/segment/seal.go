@@ -7,13 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Run seals every segment that the writer closes, until Close. A disk that refuses is asked again until ctx ends;
-// what could not be sealed by then stays open, for Recover to find, and is named in the error.
-func (w *Writer) Run(ctx context.Context) error {
+// sealAll seals every segment that is closed. It has a goroutine of its own: to sync a file takes longer than buffers
+// can wait.
+func (w *Writer) sealAll(ctx context.Context) error {
 	var errs []error
-	for o := range w.closed {
+	for o := range w.disk.closed {
 		f, err := w.seal(ctx, o)
 		if err != nil {
 			errs = append(errs, err)
@@ -30,15 +32,18 @@ func (w *Writer) Run(ctx context.Context) error {
 func (w *Writer) seal(ctx context.Context, o *openFile) (File, error) {
 	defer o.file.Close()
 	f := o.sealed()
-	if o.cut {
-		if err := w.insist(ctx, func() error { return o.file.Truncate(f.Bytes) }); err != nil {
-			return File{}, fmt.Errorf("cut segment %d behind its last whole record: %w", o.seq, err)
-		}
+	// This also gives reserved space back that the segment has not needed.
+	if err := w.insist(ctx, func() error { return o.file.Truncate(f.Bytes) }); err != nil {
+		return File{}, fmt.Errorf("cut segment %d behind its last whole record: %w", o.seq, err)
 	}
 	// A failed sync is not repeated: the kernel reports a lost page once, and then calls it clean (fsync(2), "EIO").
 	// The upload finds out, since the store compares the bytes with the digest taken before they went to disk.
 	if err := o.file.Sync(); err != nil {
 		w.cfg.Trouble(fmt.Errorf("sync segment %d: %w", o.seq, err))
+	}
+	if w.cfg.Evict {
+		// Only advice; a page cache full of old evidence makes room for itself in the end, at a worse moment.
+		_ = unix.Fadvise(int(o.file.Fd()), 0, 0, unix.FADV_DONTNEED)
 	}
 	if err := w.insist(ctx, func() error { return os.Rename(o.path, f.Path) }); err != nil {
 		return File{}, fmt.Errorf("seal segment %d: %w", o.seq, err)

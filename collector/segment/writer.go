@@ -1,13 +1,9 @@
 package segment
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"hash"
-	"os"
-	"path/filepath"
+	"context"
+	"encoding/binary"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -18,11 +14,16 @@ type Config struct {
 	First    int           // number of the first segment, from 1
 	MaxBytes int64         // a segment is closed before it grows past this, unless a single frame does
 	MaxAge   time.Duration // or when its first frame came this long ago
-	Buffer   int           // bytes gathered before they are written; 0: 1 MiB
+	NoDigest bool          // no SHA-256: segments are named by their numbers alone
+	Reserve  int64         // bytes of disk that Prepare takes ahead of the frames
+	Evict    bool          // nobody reads sealed segments soon: they need not stay in memory
 
-	// Sealed is told about every sealed segment, in order, by the goroutine of Run.
+	Buffer  int // bytes gathered before they are written; 0: 512 KiB
+	Buffers int // how many of them; 0: 32
+
+	// Sealed is told about every sealed segment, in order, by one goroutine.
 	Sealed func(File)
-	// Trouble is told about every act on the disk that was refused. What was lost by it is in Counts.
+	// Trouble is told about every act on the disk that was refused, by any goroutine. What was lost by it is in Counts.
 	Trouble func(error)
 }
 
@@ -30,7 +31,7 @@ type Config struct {
 type File struct {
 	Seq       int
 	Path      string
-	SHA256    string // hexadecimal, of the whole file
+	SHA256    string // hexadecimal, of the whole file; empty with NoDigest
 	Bytes     int64
 	Packets   uint64
 	Truncated uint64 // packets with incl_len < orig_len
@@ -39,99 +40,138 @@ type File struct {
 	Recovered bool // sealed after a crash
 }
 
-// Counts says what became of the frames given to a writer, since its start.
+// Counts says what became of the frames given to a writer, since its start. A frame that is still on its way to the
+// disk is in none of them.
 type Counts struct {
 	Written      uint64 // frames that a file holds
 	WrittenBytes uint64 // their bytes, without pcap headers
 	Truncated    uint64 // of Written: frames shorter than they were on the wire
 	Lost         uint64 // frames that no file holds, because the disk refused them
+	LostBytes    uint64
 }
 
 // Writer turns frames into a series of segments.
 //
-// Write, Tend, Flush, Counts and Close belong to one goroutine at a time. Run seals what they have closed, since
-// syncing a file to disk takes longer than a socket can wait.
+// Write copies a frame into one of a fixed number of buffers, and that is all that happens while packets wait: files
+// are opened, written, digested, synced and renamed by Run. A disk that is slower than the network makes Write wait
+// for a buffer (Stalled tells how long); whoever brings the frames then finds what that cost in its own counters.
+//
+// Write, Tend, Flush, Rotate and Close belong to one goroutine at a time; Run to another; the rest to any.
 type Writer struct {
-	cfg     Config
-	buf     []byte   // what the next write to the open file will carry: whole records, at first behind the file header
-	waiting contents // of buf
-	open    *openFile
-	next    int
-	counts  Counts
-	retry   time.Time // not before this is a disk that has refused something asked again
+	cfg Config
 
-	closed   chan *openFile
-	unsealed atomic.Int64
+	current   *buffer // nil: the next frame takes a new one
+	free      int     // bytes that current may still take
+	size      int64   // of the open segment, as far as frames were given to it
+	began     time.Time
+	second    int64 // a whole second in nanoseconds since 1970, and
+	secondsOf uint32
+	accepted  uint64 // frames
+	acceptedB uint64 // their bytes
+
+	pool     *pool
+	full     chan *buffer
+	unsealed atomic.Int64 // bytes handed over to Run and not sealed yet
+	ended    atomic.Bool
+
+	mu     sync.Mutex
+	counts Counts
+
+	disk disk // Run's
 }
 
-// openFile is a segment before it is sealed.
-type openFile struct {
-	seq    int
-	path   string
-	file   *os.File
-	hash   hash.Hash
-	opened time.Time
-	header bool     // the file header has been written
-	holds  contents // what the file holds behind its header
-	cut    bool     // a failed write may have left bytes behind the last whole record
+// buffer is a run of whole records on its way into a file.
+type buffer struct {
+	data  []byte
+	holds contents
+	last  bool // the segment ends behind it
 }
 
-func (o *openFile) size() int64 {
-	if !o.header {
-		return 0
-	}
-	return fileHeaderLen + o.holds.bytes
-}
-
-// sealBacklog is how many closed segments may wait to be sealed before Write waits for the disk.
-const sealBacklog = 64
-
-// retryAfter is how long a writer leaves a disk alone that has refused something.
-const retryAfter = time.Second
+const (
+	defaultBuffer  = 512 << 10
+	defaultBuffers = 32
+)
 
 // NewWriter makes a writer that opens its first segment with its first frame.
 func NewWriter(cfg Config) *Writer {
 	if cfg.Buffer == 0 {
-		cfg.Buffer = 1 << 20
+		cfg.Buffer = defaultBuffer
 	}
+	if cfg.Buffers == 0 {
+		cfg.Buffers = defaultBuffers
+	}
+	cfg.Buffer = max(cfg.Buffer, recHeaderLen+SnapLen)
 	if cfg.Sealed == nil {
 		cfg.Sealed = func(File) {}
 	}
 	if cfg.Trouble == nil {
 		cfg.Trouble = func(error) {}
 	}
-	return &Writer{
-		cfg:    cfg,
-		buf:    make([]byte, 0, max(cfg.Buffer, fileHeaderLen+recHeaderLen+SnapLen)),
-		next:   max(cfg.First, 1),
-		closed: make(chan *openFile, sealBacklog),
-	}
+	w := &Writer{cfg: cfg, pool: newPool(cfg.Buffers, cfg.Buffer), full: make(chan *buffer, cfg.Buffers)}
+	w.disk = disk{w: w, next: max(cfg.First, 1), closed: make(chan *openFile, sealBacklog)}
+	return w
 }
 
 // Write adds a frame that arrived at (nanoseconds since 1970) and was origLen bytes long on the wire. The frame is
-// copied. It says whether the frame was taken; one that the disk has refused counts as lost.
-func (w *Writer) Write(at int64, frame []byte, origLen int) bool {
+// copied.
+func (w *Writer) Write(at int64, frame []byte, origLen int) {
 	need := recHeaderLen + len(frame)
-	if w.open != nil && w.openSize()+int64(need) > w.cfg.MaxBytes && w.openPackets() > 0 {
-		w.Rotate()
+	if need > w.free && !w.makeRoom(need) {
+		return
 	}
-	if w.open != nil && len(w.buf)+need > cap(w.buf) {
+	// Division is the dearest part of a small record, and most frames come within the same second.
+	nanos := at - w.second
+	if uint64(nanos) >= 1e9 {
+		w.second, w.secondsOf = at-at%1e9, uint32(at/1e9)
+		nanos = at - w.second
+	}
+	b := w.current
+	n := len(b.data)
+	record := b.data[n : n+need]
+	binary.LittleEndian.PutUint64(record, uint64(w.secondsOf)|uint64(nanos)<<32)
+	binary.LittleEndian.PutUint64(record[8:], uint64(uint32(len(frame)))|uint64(origLen)<<32)
+	copy(record[recHeaderLen:], frame)
+	b.data = b.data[:n+need]
+	if b.holds.packets == 0 {
+		b.holds.first = at
+	}
+	b.holds.last = at
+	b.holds.packets++
+	if len(frame) < origLen {
+		b.holds.truncated++
+	}
+	w.free -= need
+}
+
+// makeRoom makes current a buffer that takes a record of that length. It waits for one as long as the disk has time.
+func (w *Writer) makeRoom(need int) bool {
+	if w.size > 0 && w.sizeNow()+int64(need) > w.cfg.MaxBytes {
+		w.Rotate()
+	} else {
 		w.Flush()
 	}
-	if w.open == nil && !w.begin() {
-		w.counts.Lost++
+	if w.current = w.pool.take(); w.current == nil {
+		w.abandon(contents{bytes: int64(need), packets: 1, frameBytes: uint64(need - recHeaderLen)})
 		return false
 	}
-	w.buf = appendRecord(w.buf, at, frame, origLen)
-	w.waiting.addRecord(record{at: at, inclLen: len(frame), origLen: origLen})
-	w.unsealed.Add(int64(need))
+	if w.size == 0 {
+		w.size, w.began = fileHeaderLen, time.Now()
+	}
+	w.free = max(need, int(min(int64(cap(w.current.data)), w.cfg.MaxBytes-w.size)))
 	return true
 }
 
+func (w *Writer) sizeNow() int64 {
+	if w.current == nil {
+		return w.size
+	}
+	return w.size + int64(len(w.current.data))
+}
+
 // Tend closes the open segment when its time is over, also when no frame comes any more. Otherwise it brings what
-// waits into the file, so that a crash costs no more than what came since the last call.
+// waits on its way, so that a crash costs no more than what came since the last call.
 func (w *Writer) Tend(now time.Time) {
-	if w.open != nil && now.Sub(w.open.opened) >= w.cfg.MaxAge {
+	if w.size > 0 && now.Sub(w.began) >= w.cfg.MaxAge {
 		w.Rotate()
 		return
 	}
@@ -140,129 +180,106 @@ func (w *Writer) Tend(now time.Time) {
 
 // Rotate closes the open segment, if there is one, so that it can be sealed and shipped.
 func (w *Writer) Rotate() {
-	w.Flush() // closes the segment itself when the disk refuses
-	if w.open != nil {
-		w.put()
+	if w.size == 0 {
+		return
 	}
+	if w.current == nil {
+		if w.current = w.pool.take(); w.current == nil {
+			return
+		}
+	}
+	w.current.last = true
+	w.handOver()
+	w.size = 0
 }
 
-// Flush brings everything written so far into the file, so that Counts accounts for every frame.
+// Flush brings everything written so far on its way into the file.
 func (w *Writer) Flush() {
-	if w.open == nil || len(w.buf) == 0 {
-		return
+	if w.current != nil && len(w.current.data) > 0 {
+		w.handOver()
 	}
-	o := w.open
-	n, err := o.file.Write(w.buf)
-	if err == nil {
-		o.hash.Write(w.buf)
-		o.header = true
-		o.holds.add(w.waiting)
-		w.account(w.waiting)
-		w.empty()
-		return
-	}
-	// Keep the whole records that did arrive; the others are lost, and the file is closed behind them.
-	written, kept := w.buf[:n], contents{}
-	if !o.header && len(written) >= fileHeaderLen {
-		o.hash.Write(written[:fileHeaderLen])
-		o.header = true
-		written = written[fileHeaderLen:]
-	}
-	if o.header {
-		kept = wholeRecords(written)
-		o.hash.Write(written[:kept.bytes])
-		o.holds.add(kept)
-		w.account(kept)
-	}
-	w.counts.Lost += w.waiting.packets - kept.packets
-	w.unsealed.Add(kept.bytes - w.waiting.bytes)
-	w.empty()
-	o.cut = true
-	w.refuse(fmt.Errorf("write segment %d: %w", o.seq, err))
-	w.put()
 }
 
-// Counts is what became of all frames so far. Frames that wait in the buffer are not in it: call Flush first.
-func (w *Writer) Counts() Counts { return w.counts }
+func (w *Writer) handOver() {
+	b := w.current
+	w.current, w.free = nil, 0
+	b.holds.bytes = int64(len(b.data))
+	b.holds.frameBytes = uint64(b.holds.bytes) - recHeaderLen*b.holds.packets
+	w.size += b.holds.bytes
+	w.accepted += b.holds.packets
+	w.acceptedB += b.holds.frameBytes
+	w.unsealed.Add(b.holds.bytes)
+	w.full <- b // never waits: it has room for every buffer there is
+}
 
-// Unsealed is how many bytes were given to files that are not sealed yet. Any goroutine may ask.
-func (w *Writer) Unsealed() int64 { return w.unsealed.Load() }
+// abandon counts frames as lost that could not even be buffered.
+func (w *Writer) abandon(c contents) {
+	w.accepted += c.packets
+	w.acceptedB += c.frameBytes
+	w.account(contents{}, c)
+}
+
+func (w *Writer) account(written, lost contents) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.counts.Written += written.packets
+	w.counts.WrittenBytes += written.frameBytes
+	w.counts.Truncated += written.truncated
+	w.counts.Lost += lost.packets
+	w.counts.LostBytes += lost.frameBytes
+}
+
+// Counts is what has become of the frames so far.
+func (w *Writer) Counts() Counts {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.counts
+}
+
+// Accepted is how many frames were given to Write, and their bytes. It belongs to the goroutine of Write.
+func (w *Writer) Accepted() (frames, bytes uint64) {
+	frames, bytes = w.accepted, w.acceptedB
+	if w.current != nil {
+		p := w.current.holds.packets
+		frames += p
+		bytes += uint64(len(w.current.data)) - recHeaderLen*p
+	}
+	return frames, bytes
+}
+
+// Unsealed is how many bytes were given to files that are not sealed yet. It belongs to the goroutine of Write.
+func (w *Writer) Unsealed() int64 {
+	n := w.unsealed.Load()
+	if w.current != nil {
+		n += int64(len(w.current.data))
+	}
+	return n
+}
+
+// Stalled says how often Write had to wait for the disk, and for how long in all.
+func (w *Writer) Stalled() (times uint64, total time.Duration) { return w.pool.stalled() }
 
 // Close closes the open segment and lets Run end when all are sealed. Nothing may be written afterwards.
 func (w *Writer) Close() {
 	w.Rotate()
-	close(w.closed)
+	close(w.full)
 }
 
-func (w *Writer) openSize() int64     { return w.open.size() + int64(len(w.buf)) }
-func (w *Writer) openPackets() uint64 { return w.open.holds.packets + w.waiting.packets }
+// Ended says whether Run has ended, so that Counts tells of every frame.
+func (w *Writer) Ended() bool { return w.ended.Load() }
 
-// begin opens the next segment. A disk that has just refused something is not asked for every frame.
-func (w *Writer) begin() bool {
-	now := time.Now()
-	if now.Before(w.retry) {
-		return false
+// Run brings what is written into files and seals them, until Close. A disk that refuses is asked again until ctx
+// ends; what could not be sealed by then stays open, for Recover to find, and is named in the error.
+func (w *Writer) Run(ctx context.Context) error {
+	defer w.ended.Store(true)
+	stop := context.AfterFunc(ctx, w.pool.close)
+	defer stop()
+	sealed := make(chan error, 1)
+	go func() { sealed <- w.sealAll(ctx) }()
+	for b := range w.full {
+		w.disk.take(b)
+		w.pool.give(b)
 	}
-	if w.next > maxSeq {
-		w.refuse(fmt.Errorf("open segment %d: a series has at most %d", w.next, maxSeq))
-		return false
-	}
-	path := filepath.Join(w.cfg.Dir, OpenName(w.next))
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		w.refuse(fmt.Errorf("open segment %d: %w", w.next, err))
-		return false
-	}
-	w.open = &openFile{seq: w.next, path: path, file: file, hash: sha256.New(), opened: now}
-	w.next++
-	w.buf = append(w.buf[:0], fileHeader...)
-	w.unsealed.Add(fileHeaderLen)
-	return true
-}
-
-// put hands the open segment to Run. One without a frame is removed instead: empty segments are never made.
-func (w *Writer) put() {
-	o := w.open
-	w.open = nil
-	if o.holds.packets > 0 {
-		w.closed <- o
-		return
-	}
-	w.unsealed.Add(-fileHeaderLen)
-	if err := errors.Join(o.file.Close(), os.Remove(o.path)); err != nil {
-		w.refuse(fmt.Errorf("remove empty segment %d: %w", o.seq, err))
-		return
-	}
-	w.next--
-}
-
-func (w *Writer) account(c contents) {
-	w.counts.Written += c.packets
-	w.counts.WrittenBytes += c.frameBytes
-	w.counts.Truncated += c.truncated
-}
-
-func (w *Writer) empty() {
-	w.buf = w.buf[:0]
-	w.waiting = contents{}
-}
-
-// refuse tells that the disk said no, and leaves it alone for a while.
-func (w *Writer) refuse(err error) {
-	w.retry = time.Now().Add(retryAfter)
-	w.cfg.Trouble(err)
-}
-
-// sealed is what a sealed segment holds.
-func (o *openFile) sealed() File {
-	digest := hex.EncodeToString(o.hash.Sum(nil))
-	return newFile(o.seq, filepath.Join(filepath.Dir(o.path), SealedName(o.seq, digest)), digest, o.holds)
-}
-
-func newFile(seq int, path, digest string, holds contents) File {
-	return File{
-		Seq: seq, Path: path, SHA256: digest, Bytes: fileHeaderLen + holds.bytes,
-		Packets: holds.packets, Truncated: holds.truncated,
-		First: time.Unix(0, holds.first).UTC(), Last: time.Unix(0, holds.last).UTC(),
-	}
+	w.disk.finish()
+	return <-sealed
 }

@@ -1,14 +1,11 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
-	"path"
 	"strings"
 	"syscall"
 	"time"
@@ -56,7 +53,7 @@ func ListenAll(ctx context.Context, endpoints []Endpoint, cfg SocketConfig, log 
 
 func listenPatiently(ctx context.Context, addr netip.AddrPort, cfg SocketConfig) (*Socket, error) {
 	for {
-		s, err := Listen(ctx, addr, cfg)
+		s, err := Listen(addr, cfg)
 		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
 			return s, err
 		}
@@ -84,29 +81,4 @@ func ParseEndpoints(list string, defaultPort uint16) ([]Endpoint, error) {
 		endpoints = append(endpoints, Endpoint{AddrPort: addr})
 	}
 	return endpoints, nil
-}
-
-// VXLANDevices names the kernel's own VXLAN devices, found in sys, which is /sys. With such a device, the kernel's
-// receive offload merges mirrored frames into ones that never existed, also for those who listen beside it.
-func VXLANDevices(sys fs.FS) ([]string, error) {
-	files, err := fs.Glob(sys, "class/net/*/uevent")
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, file := range files {
-		data, err := fs.ReadFile(sys, file)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // the device has just gone
-		}
-		if err != nil {
-			return nil, fmt.Errorf("look for VXLAN devices: %w", err)
-		}
-		for line := range bytes.Lines(data) {
-			if string(bytes.TrimSpace(line)) == "DEVTYPE=vxlan" {
-				names = append(names, path.Base(path.Dir(file)))
-			}
-		}
-	}
-	return names, nil
 }

@@ -6,17 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"sync"
+
+	"flashtap/collector/vxlan"
 )
 
 // Datagram is one VXLAN datagram as it came off the wire.
-type Datagram struct {
-	Payload  []byte     // from the VXLAN header on; all of it, unless Oversize
-	Source   netip.Addr // outer source address
-	At       int64      // when the kernel received it, in nanoseconds since 1970
-	Oversize bool       // longer than the receiver's buffer
-}
+type Datagram = vxlan.Datagram
 
 // Receiver brings datagrams in batches. Receive is called by one goroutine; the other methods by any.
 type Receiver interface {

@@ -2,8 +2,8 @@ package ingest
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -18,12 +18,13 @@ const recordOverhead = 16
 // SinkConfig says what a sink admits, and where it goes.
 type SinkConfig struct {
 	VNI      uint32
-	Sources  []netip.Addr // outer source addresses that are the suspect's
+	AnyVNI   bool         // admit every VNI
+	Sources  []netip.Addr // outer source addresses that are the suspect's; none: admit every source
 	MaxBytes int64        // bytes of frames after which the capture is over; 0: no such limit
 	Before   events.Tally // what processes before this one have counted
 
-	Writer    *segment.Writer // the sink is the only one to call it, except for Run and Unsealed
-	Room      func() int64    // bytes that the spool may still take
+	Writer    *segment.Writer // the sink is the only one to hand it frames
+	Room      func() int64    // bytes that may still be written
 	RoomAgain int64           // once it was full, how many have to be free before frames are written again
 
 	// Remark is told what a reader of the evidence must know. It must not call the sink.
@@ -37,11 +38,12 @@ type SinkConfig struct {
 type Sink struct {
 	cfg SinkConfig
 
+	sources [][16]byte // as datagrams carry them
+
 	mu        sync.Mutex
 	received  uint64
 	rejected  events.Rejected
 	unwritten uint64
-	accepted  uint64 // bytes of frames given to the writer
 	over      bool
 	exhausted chan struct{}
 	gap       *gap
@@ -55,7 +57,10 @@ type gap struct {
 
 // NewSink makes a sink.
 func NewSink(cfg SinkConfig) *Sink {
-	s := &Sink{cfg: cfg, accepted: cfg.Before.WrittenBytes, exhausted: make(chan struct{})}
+	s := &Sink{cfg: cfg, exhausted: make(chan struct{})}
+	for _, addr := range cfg.Sources {
+		s.sources = append(s.sources, addr.As16())
+	}
 	s.checkLimit()
 	return s
 }
@@ -68,50 +73,77 @@ func (s *Sink) Exhausted() <-chan struct{} { return s.exhausted }
 func (s *Sink) Take(batch []Datagram) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	left := s.left()
 	room := s.room()
 	for i := range batch {
-		if s.over {
-			return
-		}
 		d := &batch[i]
-		s.received++
-		if !slices.Contains(s.cfg.Sources, d.Source) {
+		if d.Fault != vxlan.None {
+			s.reject(d.Fault)
+			continue
+		}
+		if !s.genuine(d) {
 			s.rejected.ForeignSource++
 			continue
 		}
-		if d.Oversize {
-			s.rejected.Oversize++
+		frame, vni, err := vxlan.Decap(d.Payload)
+		if err != nil {
+			s.rejected.Malformed++
 			continue
 		}
-		frame, vni, err := vxlan.Decap(d.Payload)
-		switch {
-		case err != nil:
-			s.rejected.Malformed++
-		case vni != s.cfg.VNI:
+		if vni != s.cfg.VNI && !s.cfg.AnyVNI {
 			s.rejected.ForeignVNI++
-		default:
-			room -= recordOverhead + int64(len(frame))
-			s.keep(d.At, frame, room)
+			continue
 		}
+		if room -= recordOverhead + int64(len(frame)); room < 0 || s.gap != nil {
+			s.miss()
+			continue
+		}
+		s.cfg.Writer.Write(d.At, frame, vxlan.OrigLen(frame))
+		if left -= int64(len(frame)); left <= 0 {
+			s.received += uint64(i + 1)
+			s.end()
+			return
+		}
+	}
+	s.received += uint64(len(batch))
+}
+
+// genuine says whether a datagram comes from the suspect.
+func (s *Sink) genuine(d *Datagram) bool {
+	for i := range s.sources {
+		if s.sources[i] == d.Source {
+			return true
+		}
+	}
+	return len(s.sources) == 0
+}
+
+// reject counts a datagram that the receiver has found to be no evidence.
+func (s *Sink) reject(fault vxlan.Fault) {
+	switch fault {
+	case vxlan.Oversize:
+		s.rejected.Oversize++
+	case vxlan.Fragment:
+		s.rejected.Fragment++
+	case vxlan.BadChecksum:
+		s.rejected.BadChecksum++
+	default:
+		s.rejected.Malformed++
 	}
 }
 
-// keep writes a genuine frame, or counts it as unwritten when that would leave less than no room.
-func (s *Sink) keep(at int64, frame []byte, room int64) {
-	if s.gap == nil && room < 0 {
+// miss counts a genuine frame as unwritten, since it would leave less than no room.
+func (s *Sink) miss() {
+	if s.gap == nil {
 		s.gap = &gap{began: time.Now()}
 		s.remark("spool full: genuine frames are not written, until the store has confirmed more of what waits on disk")
 		s.cfg.Writer.Rotate() // what is there may go, and make room
 	}
-	if s.gap != nil {
-		s.gap.frames++
-		s.unwritten++
-		return
-	}
-	if s.cfg.Writer.Write(at, frame, vxlan.OrigLen(frame)) {
-		s.accepted += uint64(len(frame))
-		s.checkLimit()
-	}
+	s.gap.frames++
+	s.unwritten++
 }
 
 // room is how many bytes may still be written, and ends a gap when there are enough.
@@ -129,37 +161,55 @@ func (s *Sink) endGap(because string) {
 	s.gap = nil
 }
 
-func (s *Sink) checkLimit() {
-	if !s.over && s.cfg.MaxBytes > 0 && s.accepted >= uint64(s.cfg.MaxBytes) {
-		s.over = true
-		close(s.exhausted)
+// left is how many bytes of frames are missing to MaxBytes. What the disk has refused does not count.
+func (s *Sink) left() int64 {
+	if s.cfg.MaxBytes == 0 {
+		return math.MaxInt64
 	}
+	_, accepted := s.cfg.Writer.Accepted()
+	return s.cfg.MaxBytes - int64(s.cfg.Before.WrittenBytes+accepted-s.cfg.Writer.Counts().LostBytes)
+}
+
+func (s *Sink) checkLimit() {
+	if s.left() <= 0 {
+		s.end()
+	}
+}
+
+func (s *Sink) end() {
+	s.over = true
+	close(s.exhausted)
 }
 
 // Tend does what time asks for: segments close by age, and a gap ends also when nothing arrives.
 func (s *Sink) Tend(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
 	s.room()
 	s.cfg.Writer.Tend(now)
 }
 
-// Tally brings all that was accepted into files and counts what became of every datagram. It balances.
+// Tally says what has become of every datagram. As long as the writer runs, frames on their way to the disk have no
+// fate yet and are in no count, so that it balances at any time.
 func (s *Sink) Tally() events.Tally {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cfg.Writer.Flush()
-	c, t := s.cfg.Writer.Counts(), s.cfg.Before
-	t.Received += s.received
-	t.Written += c.Written
-	t.WrittenBytes += c.WrittenBytes
-	t.Truncated += c.Truncated
-	t.Unwritten += s.unwritten + c.Lost
-	t.Rejected.ForeignSource += s.rejected.ForeignSource
-	t.Rejected.ForeignVNI += s.rejected.ForeignVNI
-	t.Rejected.Malformed += s.rejected.Malformed
-	t.Rejected.Oversize += s.rejected.Oversize
-	return t
+	if !s.over {
+		s.cfg.Writer.Flush()
+	}
+	ended := s.cfg.Writer.Ended() // asked before the counts
+	c := s.cfg.Writer.Counts()
+	t := events.Tally{
+		Received: s.received, Written: c.Written, WrittenBytes: c.WrittenBytes, Truncated: c.Truncated,
+		Unwritten: s.unwritten + c.Lost, Rejected: s.rejected,
+	}
+	if accepted, _ := s.cfg.Writer.Accepted(); !ended {
+		t.Received -= accepted - c.Written - c.Lost
+	}
+	return s.cfg.Before.Add(t)
 }
 
 // Close closes the last segment. Nothing may be taken afterwards.

@@ -3,7 +3,6 @@
 package ingest
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,18 +12,20 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"flashtap/collector/vxlan"
 )
 
 // SocketConfig says how a socket receives. Zero values mean the defaults.
 type SocketConfig struct {
-	Batch       int // datagrams taken with one system call; default 64
-	BufferSize  int // bytes for each; default 64 KiB, more than UDP can carry
-	KernelQueue int // bytes that the kernel is asked to queue; default 64 MiB
+	Batch       int    // datagrams taken with one system call; default 64
+	BufferSize  int    // bytes for each; default 64 KiB, more than UDP can carry
+	KernelQueue int    // bytes that the kernel is asked to queue; default 64 MiB
+	Interface   string // receive what arrives on this one alone; default: on any
 }
 
 func (c SocketConfig) withDefaults() SocketConfig {
@@ -41,19 +42,21 @@ func (c SocketConfig) withDefaults() SocketConfig {
 
 // Socket receives on an ordinary UDP socket with recvmmsg(2), for which no privilege is needed. It sees no outer
 // header but the source address.
+//
+// The runtime's poller does not know the socket: it would be woken for every datagram that comes while Receive lets
+// them gather.
 type Socket struct {
-	conn  *net.UDPConn
-	raw   syscall.RawConn
+	fd    int
+	addr  netip.AddrPort
 	queue int
 
 	messages []message
 	batch    []Datagram
-	waiting  func(fd uintptr) bool // for the runtime's poller; made once, since a closure allocates
-	polling  func(fd uintptr)
-	received int
-	failed   error
-
+	rest     rest
+	gather   bool // the queue was empty a moment ago: let it fill
 	stopping atomic.Bool
+	closed   atomic.Bool
+
 	mu       sync.Mutex
 	drops    uint64 // beyond 32 bits, and as they were at Stop
 	lastSeen uint32
@@ -69,34 +72,66 @@ type message struct {
 // control is room for the one control message that is asked for: struct timespec behind struct cmsghdr.
 type control [64]byte
 
-// Listen binds a socket to one of the machine's own addresses.
-func Listen(ctx context.Context, addr netip.AddrPort, cfg SocketConfig) (*Socket, error) {
+// Listen binds a socket to one of the machine's own addresses, or to all of a version (0.0.0.0, ::).
+func Listen(addr netip.AddrPort, cfg SocketConfig) (*Socket, error) {
 	cfg = cfg.withDefaults()
 	s := &Socket{}
-	listener := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		if fail := c.Control(func(fd uintptr) { s.queue, err = prepare(int(fd), cfg) }); fail != nil {
-			return fail
-		}
-		return err
-	}}
-	network := "udp4"
-	if addr.Addr().Is6() {
-		network = "udp6" // without IPv4-mapped addresses
-	}
-	conn, err := listener.ListenPacket(ctx, network, addr.String())
-	if err != nil {
+	if err := s.open(addr, cfg); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	s.conn = conn.(*net.UDPConn)
-	s.raw, err = s.conn.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("listen on %s: %w", addr, err), conn.Close())
+	var err error
+	if s.rest, err = newRest([]int{s.fd}); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
-	s.waiting = func(fd uintptr) bool { return s.take(int(fd)) }
-	s.polling = func(fd uintptr) { s.take(int(fd)) }
 	s.allocate(cfg)
 	return s, nil
+}
+
+func (s *Socket) open(addr netip.AddrPort, cfg SocketConfig) error {
+	family := unix.AF_INET
+	if addr.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	s.fd = fd
+	if err := s.bind(addr, cfg); err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	return nil
+}
+
+func (s *Socket) bind(addr netip.AddrPort, cfg SocketConfig) (err error) {
+	if s.queue, err = prepare(s.fd, cfg); err != nil {
+		return err
+	}
+	if addr.Addr().Is6() { // IPv4 has a socket of its own
+		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return os.NewSyscallError("setsockopt IPV6_V6ONLY", err)
+		}
+	}
+	var to unix.Sockaddr
+	if addr.Addr().Is6() {
+		to = &unix.SockaddrInet6{Addr: addr.Addr().As16(), Port: int(addr.Port())}
+	} else {
+		to = &unix.SockaddrInet4{Addr: addr.Addr().As4(), Port: int(addr.Port())}
+	}
+	if err := unix.Bind(s.fd, to); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	bound, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return os.NewSyscallError("getsockname", err)
+	}
+	switch a := bound.(type) {
+	case *unix.SockaddrInet4:
+		s.addr = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		s.addr = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+	}
+	return nil
 }
 
 // prepare sets the options of a socket before it is bound, and returns how many bytes the kernel will queue.
@@ -108,6 +143,11 @@ func prepare(fd int, cfg SocketConfig) (int, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, cfg.KernelQueue); err != nil {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, cfg.KernelQueue); err != nil {
 			return 0, fmt.Errorf("ask for a receive queue: %w", err)
+		}
+	}
+	if cfg.Interface != "" { // unprivileged, unless the socket is bound already (Linux 5.7)
+		if err := unix.BindToDevice(fd, cfg.Interface); err != nil {
+			return 0, fmt.Errorf("bind to interface %s: %w", cfg.Interface, err)
 		}
 	}
 	queue, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
@@ -137,9 +177,7 @@ func (s *Socket) allocate(cfg SocketConfig) {
 }
 
 // Addr is the address that the socket is bound to.
-func (s *Socket) Addr() netip.AddrPort {
-	return s.conn.LocalAddr().(*net.UDPAddr).AddrPort()
-}
+func (s *Socket) Addr() netip.AddrPort { return s.addr }
 
 // KernelQueue is how many bytes the kernel queues; it counts its own overhead against them.
 func (s *Socket) KernelQueue() int { return s.queue }
@@ -147,30 +185,35 @@ func (s *Socket) KernelQueue() int { return s.queue }
 // Receive implements Receiver.
 func (s *Socket) Receive() ([]Datagram, error) {
 	for {
-		s.received, s.failed = 0, nil
-		var err error
-		if s.stopping.Load() {
-			err = s.raw.Control(s.polling)
-		} else {
-			err = s.raw.Read(s.waiting)
+		stopping := s.stopping.Load() // asked before the queue is looked at
+		if s.gather && !stopping {
+			s.gather = false
+			if err := s.rest.wait(true); err != nil {
+				return nil, err
+			}
 		}
+		n, err := s.take()
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && s.stopping.Load():
-			continue // Stop has woken us
 		case err != nil:
 			return nil, err
-		case s.failed != nil:
-			return nil, s.failed
-		case s.received > 0:
-			return s.parse(), nil
-		case s.stopping.Load():
+		case n > 0:
+			s.rest.busy()
+			s.gather = n < len(s.messages)
+			return s.parse(n), nil
+		case stopping:
 			return nil, io.EOF
+		}
+		if err := s.rest.wait(false); err != nil {
+			return nil, err
 		}
 	}
 }
 
-// take asks the kernel for a batch. It returns false when there is none, so that the poller waits.
-func (s *Socket) take(fd int) bool {
+// take asks the kernel for a batch, without waiting for one.
+func (s *Socket) take() (int, error) {
+	if s.closed.Load() {
+		return 0, net.ErrClosed
+	}
 	for i := range s.messages {
 		h := &s.messages[i].header
 		h.Namelen = unix.SizeofSockaddrInet6
@@ -178,47 +221,49 @@ func (s *Socket) take(fd int) bool {
 		h.Flags = 0
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&s.messages[0])),
+		// The runtime need not know of a call that does not block.
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages[0])),
 			uintptr(len(s.messages)), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
-			s.received = int(n)
-			return true
+			return int(n), nil
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return false
+			return 0, nil
 		default:
-			s.failed = os.NewSyscallError("recvmmsg", errno)
-			return true
+			return 0, os.NewSyscallError("recvmmsg", errno)
 		}
 	}
 }
 
 // parse turns what the kernel has filled in into datagrams.
-func (s *Socket) parse() []Datagram {
-	batch := s.batch[:s.received]
+func (s *Socket) parse(n int) []Datagram {
+	batch := s.batch[:n]
 	for i := range batch {
 		m := &s.messages[i]
 		length := min(int(m.length), int(m.header.Iov.Len))
 		batch[i] = Datagram{
-			Payload:  unsafe.Slice(m.header.Iov.Base, length),
-			Source:   source(m.header.Name),
-			At:       timestamp(unsafe.Slice(m.header.Control, m.header.Controllen)),
-			Oversize: m.header.Flags&unix.MSG_TRUNC != 0,
+			Payload: unsafe.Slice(m.header.Iov.Base, length),
+			Source:  source(m.header.Name),
+			At:      timestamp(unsafe.Slice(m.header.Control, m.header.Controllen)),
+		}
+		if m.header.Flags&unix.MSG_TRUNC != 0 {
+			batch[i].Fault = vxlan.Oversize
 		}
 	}
 	return batch
 }
 
 // source reads the socket address that the kernel has filled in.
-func source(name *byte) netip.Addr {
+func source(name *byte) (addr [16]byte) {
 	switch (*unix.RawSockaddr)(unsafe.Pointer(name)).Family {
 	case unix.AF_INET:
-		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr)
+		addr[10], addr[11] = 0xff, 0xff // IPv4-mapped (RFC 4291, section 2.5.5.2)
+		copy(addr[12:], (*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr[:])
 	case unix.AF_INET6:
-		return netip.AddrFrom16((*unix.RawSockaddrInet6)(unsafe.Pointer(name)).Addr).Unmap()
+		addr = (*unix.RawSockaddrInet6)(unsafe.Pointer(name)).Addr
 	}
-	return netip.Addr{}
+	return addr
 }
 
 // timestamp finds the kernel's timestamp among the control messages. The first datagrams after a socket was made can
@@ -249,18 +294,13 @@ func (s *Socket) Stop() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping.Load() {
+	if s.stopping.Load() || s.closed.Load() {
 		return nil
 	}
-	var err error
 	program := unix.SockFprog{Len: 1, Filter: &dropAll}
-	if fail := s.raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)
-	}); fail != nil {
-		return fail
-	}
+	err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)
 	s.stopping.Store(true)
-	return errors.Join(os.NewSyscallError("attach filter", err), s.conn.SetReadDeadline(time.Unix(1, 0)))
+	return errors.Join(os.NewSyscallError("attach filter", err), s.rest.wake())
 }
 
 // skMemInfoDrops is the place of the drop counter in what SO_MEMINFO returns (linux/sock_diag.h, SK_MEMINFO_DROPS).
@@ -271,21 +311,15 @@ const skMemInfoDrops = 8
 func (s *Socket) Dropped() (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopping.Load() {
+	if s.stopping.Load() || s.closed.Load() {
 		return s.drops, nil
 	}
 	var (
-		info  [skMemInfoDrops + 1]uint32
-		size  = uint32(unsafe.Sizeof(info))
-		errno syscall.Errno
+		info [skMemInfoDrops + 1]uint32
+		size = uint32(unsafe.Sizeof(info))
 	)
-	err := s.raw.Control(func(fd uintptr) {
-		_, _, errno = unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
-			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-	})
-	if err != nil {
-		return s.drops, err
-	}
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
 		return s.drops, os.NewSyscallError("getsockopt SO_MEMINFO", errno)
 	}
@@ -295,4 +329,11 @@ func (s *Socket) Dropped() (uint64, error) {
 }
 
 // Close gives the port back.
-func (s *Socket) Close() error { return s.conn.Close() }
+func (s *Socket) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Swap(true) {
+		return nil
+	}
+	return errors.Join(os.NewSyscallError("close", unix.Close(s.fd)), s.rest.close())
+}

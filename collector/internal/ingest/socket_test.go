@@ -11,12 +11,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"flashtap/collector/vxlan"
 )
 
 // listen binds a socket to a free port of a loopback address.
 func listen(t *testing.T, addr string, cfg SocketConfig) *Socket {
 	t.Helper()
-	s, err := Listen(t.Context(), netip.AddrPortFrom(netip.MustParseAddr(addr), 0), cfg)
+	s, err := Listen(netip.AddrPortFrom(netip.MustParseAddr(addr), 0), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,10 +75,10 @@ func TestSocketReceivesWhatWasSent(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, d := range batch {
-					if !bytes.Equal(d.Payload, want[next]) || d.Oversize {
-						t.Fatalf("datagram %d: %d bytes, oversize %t", next, len(d.Payload), d.Oversize)
+					if !bytes.Equal(d.Payload, want[next]) || (d.Fault == vxlan.Oversize) {
+						t.Fatalf("datagram %d: %d bytes, oversize %t", next, len(d.Payload), (d.Fault == vxlan.Oversize))
 					}
-					if d.Source != netip.MustParseAddr(test.from) {
+					if d.Source != netip.MustParseAddr(test.from).As16() {
 						t.Errorf("source %v, want %s", d.Source, test.from)
 					}
 					if at := time.Unix(0, d.At); at.Before(before.Add(-time.Second)) || at.After(time.Now()) || d.At < last {
@@ -100,7 +102,7 @@ func TestDatagramLongerThanTheBuffer(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, d := range batch {
-			got = append(got, d.Oversize)
+			got = append(got, (d.Fault == vxlan.Oversize))
 			if len(d.Payload) > 1000 {
 				t.Errorf("%d bytes out of a buffer of 1000", len(d.Payload))
 			}
@@ -217,7 +219,7 @@ func TestReceivingAllocatesNothing(t *testing.T) {
 
 func TestListenNamesTheAddress(t *testing.T) {
 	taken := listen(t, "127.0.0.1", SocketConfig{})
-	if _, err := Listen(t.Context(), taken.Addr(), SocketConfig{}); err == nil || !bytes.Contains([]byte(err.Error()), []byte(taken.Addr().String())) {
+	if _, err := Listen(taken.Addr(), SocketConfig{}); err == nil || !bytes.Contains([]byte(err.Error()), []byte(taken.Addr().String())) {
 		t.Errorf("error %v, want one that names %v", err, taken.Addr())
 	}
 }
