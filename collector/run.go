@@ -1,18 +1,25 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"flashtap/collector/internal/capture"
+	"flashtap/collector/internal/confine"
 	"flashtap/collector/internal/ingest"
 	"flashtap/collector/internal/instance"
 	"flashtap/collector/internal/ship"
 	"flashtap/collector/internal/spool"
+	"flashtap/collector/internal/standalone"
 	"flashtap/collector/vxlan"
 	"flashtap/events"
 )
@@ -59,8 +66,8 @@ func collect(ctx context.Context, opts options, log *slog.Logger) (capture.Resul
 	log.Info("collector begins", "tool", tool(), "userid", userID, "bucket", cfg.Bucket, "spool", opts.spool)
 	return capture.Run(ctx, capture.Config{
 		Collector: cfg, Tool: tool(), Spool: held, Store: store, Tags: metadata, Log: log,
-		Listen: func(ctx context.Context) ([]ingest.Receiver, []string, error) {
-			return listen(ctx, opts.listen, metadata, log)
+		Open: func(ctx context.Context) (*ingest.Opened, error) {
+			return open(ctx, opts, cfg, metadata, log)
 		},
 	})
 }
@@ -82,29 +89,79 @@ func configuration(ctx context.Context, from string, metadata *instance.Metadata
 	return events.ParseCollectorConfig(data)
 }
 
-// listen binds the receivers, and looks at what may spoil what they receive.
-func listen(ctx context.Context, endpoints []ingest.Endpoint, metadata *instance.Metadata, log *slog.Logger) ([]ingest.Receiver, []string, error) {
+// open begins to receive, and gives up the privileges that this took.
+func open(ctx context.Context, opts options, cfg events.CollectorConfig, metadata *instance.Metadata, log *slog.Logger) (*ingest.Opened, error) {
+	endpoints := opts.listen
 	if len(endpoints) == 0 {
 		addrs, err := patiently(ctx, metadata.Addresses)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		for _, addr := range addrs {
 			endpoints = append(endpoints, ingest.Endpoint{AddrPort: netip.AddrPortFrom(addr, vxlan.Port), Optional: addr.Is6()})
 		}
 	}
-	receivers, remarks, err := ingest.ListenAll(ctx, endpoints, ingest.SocketConfig{}, log)
+	opened, err := ingest.Open(ctx, ingest.Opening{
+		Receiver: cmp.Or(opts.receiver, cfg.Receiver), Endpoints: endpoints, Fixed: len(opts.listen) > 0,
+		RingBytes: cmp.Or(int(opts.ring), int(cfg.RingBytes)),
+		Merging:   true, // evidence that says what is wrong with it is better than none
+		Log:       log,
+	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	devices, err := ingest.VXLANDevices(os.DirFS("/sys"))
+	return confined(opened, confine.Config{Write: []string{opts.spool}, Network: true, Ports: ports(cfg)}, log)
+}
+
+// ports are those that the collector connects to: the store's and the metadata service's.
+func ports(cfg events.CollectorConfig) []uint16 {
+	list := []uint16{443, 80}
+	for _, endpoint := range []string{cfg.S3Endpoint, os.Getenv("AWS_ENDPOINT_URL"), os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")} {
+		u, err := url.Parse(endpoint)
+		if err != nil {
+			continue // whoever needs it will say so
+		}
+		if port, err := strconv.ParseUint(u.Port(), 10, 16); err == nil {
+			list = append(list, uint16(port))
+		}
+	}
+	return list
+}
+
+// confined gives up all privileges, now that everything is open that needs them.
+func confined(opened *ingest.Opened, cfg confine.Config, log *slog.Logger) (*ingest.Opened, error) {
+	report, err := confine.Drop(cfg)
 	if err != nil {
-		remarks = append(remarks, err.Error())
+		return nil, errors.Join(err, opened.Close())
 	}
-	for _, name := range devices {
-		remarks = append(remarks, "the kernel has a VXLAN device "+name+": its receive offload may have merged frames into ones that never existed")
+	log.Info("privileges given up", "report", report)
+	return opened, nil
+}
+
+// runFolder captures into a folder and returns the exit code.
+func runFolder(ctx context.Context, opts options, stdout io.Writer, log *slog.Logger) int {
+	cfg := opts.folder
+	cfg.Tool, cfg.Log = tool(), log
+	cfg.Open = func(ctx context.Context) (*ingest.Opened, error) {
+		opened, err := ingest.Open(ctx, ingest.Opening{
+			Receiver: opts.receiver, Interface: cfg.Interface, RingBytes: int(opts.ring), Merging: opts.merging, Log: log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return confined(opened, confine.Config{Write: []string{cfg.Dir}}, log)
 	}
-	return receivers, remarks, nil
+	cfg.Ready = func() { fmt.Fprintln(stdout, "READY") }
+	manifest, err := standalone.Run(ctx, cfg)
+	if err != nil {
+		log.Error("collector failed", "err", err)
+		return exitFailed
+	}
+	t := manifest.Tally
+	fmt.Fprintf(stdout, "%d frames in %d segments; of %d datagrams %d were rejected, %d not written; %d were dropped before (ring %d, socket %d, host %d)\n",
+		t.Written, len(manifest.Segments), t.Received, t.Rejected.Total(), t.Unwritten, t.RingDropped+t.SocketDropped+t.HostDropped,
+		t.RingDropped, t.SocketDropped, t.HostDropped)
+	return exitConfirmed
 }
 
 // metadataTime is how long the metadata service may take to answer for the first time.

@@ -27,9 +27,9 @@ type Config struct {
 	Tags      Tags
 	Log       *slog.Logger
 
-	// Listen binds the receivers. It is called only when there is something to capture. What it remarks is said in the
-	// first checkpoint.
-	Listen func(ctx context.Context) (receivers []ingest.Receiver, remarks []string, err error)
+	// Open begins to receive. It is called only when there is something to capture. What it remarks is said in the first
+	// checkpoint.
+	Open func(ctx context.Context) (*ingest.Opened, error)
 }
 
 // Tags are the tags of the collector's own instance.
@@ -63,8 +63,8 @@ type run struct {
 	segments *ship.Shipper
 	reports  *ship.Shipper // checkpoints and the manifest, in order
 
-	sink      *ingest.Sink // nil while and when nothing is captured
-	receivers []ingest.Receiver
+	sink   *ingest.Sink // nil while and when nothing is captured
+	opened *ingest.Opened
 
 	reporting sync.Mutex // one checkpoint at a time
 	ends      time.Time  // when draining is over; zero as long as it has not begun
@@ -161,18 +161,19 @@ func (r *run) capture(ctx context.Context) (reason string, failure error) {
 		}
 		return reason, nil
 	}
-	receivers, remarks, err := r.cfg.Listen(ctx)
+	opened, err := r.cfg.Open(ctx)
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && err != nil:
 		return events.StopSignal, nil
 	case err != nil:
 		return events.StopFailed, err
 	}
-	for _, text := range remarks {
-		r.mention(text)
+	r.mention("received by " + opened.How)
+	for _, text := range opened.Remarks {
+		r.remark(text)
 	}
 	r.mu.Lock()
-	r.sink, r.receivers = sink, receivers
+	r.sink, r.opened = sink, opened
 	r.mu.Unlock()
 	r.checkpoint(events.CollectorCapturing)
 	r.log.Info("capturing", "deadline", lease.Deadline())
@@ -190,7 +191,7 @@ func (r *run) receive(ctx context.Context, sink *ingest.Sink, writer *segment.Wr
 
 	ingested, sealed := make(chan error, 1), make(chan error, 1)
 	go func() {
-		ingested <- ingest.Run(ingestCtx, r.receivers, sink)
+		ingested <- ingest.Run(ingestCtx, r.opened.Receivers, sink)
 		endLease() // when it has failed
 	}()
 	go func() { sealed <- writer.Run(sealCtx) }()
@@ -272,19 +273,19 @@ func (r *run) checkpoint(state string) {
 // tally is what became of every datagram so far, without what the spool knows.
 func (r *run) tally() events.Tally {
 	r.mu.Lock()
-	sink, receivers := r.sink, r.receivers
+	sink, opened := r.sink, r.opened
 	r.mu.Unlock()
 	if sink == nil {
 		return r.before
 	}
 	t := sink.Tally()
-	for _, receiver := range receivers {
-		dropped, err := receiver.Dropped()
-		if err != nil {
-			r.remark("drops of a socket are not known: " + err.Error())
-		}
-		t.SocketDropped += dropped
+	dropped, err := opened.Dropped()
+	if err != nil {
+		r.remark("not every drop is known: " + err.Error())
 	}
+	t.RingDropped += dropped.Ring
+	t.SocketDropped += dropped.Socket
+	t.HostDropped += dropped.Host
 	return t
 }
 
@@ -321,10 +322,11 @@ func (r *run) mention(text string) {
 
 // close gives the ports back, at the very end: as long as they are held, the machine answers no late datagram.
 func (r *run) close() {
-	for _, receiver := range r.receivers {
-		if err := receiver.Close(); err != nil {
-			r.log.Error("close a receiver", "err", err)
-		}
+	if r.opened == nil {
+		return
+	}
+	if err := r.opened.Close(); err != nil {
+		r.log.Error("end receiving", "err", err)
 	}
 }
 

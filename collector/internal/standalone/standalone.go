@@ -197,7 +197,7 @@ func (r *run) capture(ctx context.Context, writer *segment.Writer, sink *ingest.
 	default:
 	}
 	if times, total := writer.Stalled(); times > 0 {
-		r.remark(fmt.Sprintf("the disk made receiving wait %d times, %s in all; what that cost is counted as dropped", times, total.Round(time.Millisecond)))
+		r.remark(fmt.Sprintf("receiving had to wait %d times for digest and disk, %s in all; what that cost is counted as dropped", times, total.Round(time.Millisecond)))
 	}
 	if failure != nil {
 		r.man.StopReason = events.StopFailed
