@@ -120,19 +120,21 @@ type Checkpoint struct {
 
 // CollectorManifest is what a collector says of itself when it ends.
 type CollectorManifest struct {
-	Version        int             `json:"version"`
-	Capture        CaptureID       `json:"capture"`
-	UserID         string          `json:"userId"`
-	Tool           string          `json:"tool"` // name and version of the program
-	Started        time.Time       `json:"started"`
-	Ended          time.Time       `json:"ended"`
-	StopReason     string          `json:"stopReason"`
-	Error          string          `json:"error,omitempty"`
-	Config         CollectorConfig `json:"config"`
-	Segments       []Segment       `json:"segments"`
-	Tally          Tally           `json:"tally"`
-	Checkpoints    int             `json:"checkpoints"`    // how many were written
-	LastCheckpoint string          `json:"lastCheckpoint"` // SHA-256 of the last one, hexadecimal
+	Version        int               `json:"version"`
+	Capture        CaptureID         `json:"capture"`
+	UserID         string            `json:"userId"`
+	Tool           string            `json:"tool"` // name and version of the program
+	Started        time.Time         `json:"started"`
+	Ended          time.Time         `json:"ended"`
+	StopReason     string            `json:"stopReason"`
+	Error          string            `json:"error,omitempty"`
+	Notes          []string          `json:"notes,omitempty"` // how it received, and what else takes nothing away from the evidence
+	Config         CollectorConfig   `json:"config"`
+	Segments       []Segment         `json:"segments"`
+	Tally          Tally             `json:"tally"`
+	Host           map[string]uint64 `json:"host,omitempty"` // as in Checkpoint
+	Checkpoints    int               `json:"checkpoints"`    // how many were written
+	LastCheckpoint string            `json:"lastCheckpoint"` // SHA-256 of the last one, hexadecimal
 }
 
 // CustodyEntry records one act: who did what to what, and when.

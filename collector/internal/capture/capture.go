@@ -72,6 +72,7 @@ type run struct {
 	mu      sync.Mutex
 	said    map[string]bool
 	pending []string // to be said in the next checkpoint
+	notes   []string // to be said in the manifest
 }
 
 // Run captures until the lease is over or ctx ends, drains, and says the last word. What a crash has left in the
@@ -168,8 +169,11 @@ func (r *run) capture(ctx context.Context) (reason string, failure error) {
 	case err != nil:
 		return events.StopFailed, err
 	}
-	r.mention("received by " + opened.How)
+	r.note("received by " + opened.How)
 	for _, text := range opened.Remarks {
+		r.note(text)
+	}
+	for _, text := range opened.Faults {
 		r.remark(text)
 	}
 	r.mu.Lock()
@@ -210,6 +214,9 @@ func (r *run) receive(ctx context.Context, sink *ingest.Sink, writer *segment.Wr
 	defer impatience.Stop()
 	if err := <-sealed; err != nil {
 		r.remark("not sealed, and so not shipped: " + err.Error())
+	}
+	if times, total := writer.Stalled(); times > 0 {
+		r.note(fmt.Sprintf("receiving had to wait %d times for digest and disk, %s in all; what that cost is counted as dropped", times, total.Round(time.Millisecond)))
 	}
 	return reason, failure
 }
@@ -256,7 +263,9 @@ func (r *run) checkpoint(state string) {
 	r.reporting.Lock()
 	defer r.reporting.Unlock()
 	totals := r.cfg.Spool.Totals() // before the rest of the tally: see its comment
-	tally := totals.Fill(r.tally())
+	tally, _ := r.tally()
+	tally = totals.Fill(tally)
+	r.forged()
 	r.mu.Lock()
 	note := strings.Join(r.pending, "; ")
 	r.pending = nil
@@ -270,13 +279,14 @@ func (r *run) checkpoint(state string) {
 	}
 }
 
-// tally is what became of every datagram so far, without what the spool knows.
-func (r *run) tally() events.Tally {
+// tally is what became of every datagram so far, without what the spool knows, and every counter of the host that says
+// how packets were lost before they were received.
+func (r *run) tally() (events.Tally, map[string]uint64) {
 	r.mu.Lock()
 	sink, opened := r.sink, r.opened
 	r.mu.Unlock()
 	if sink == nil {
-		return r.before
+		return r.before, nil
 	}
 	t := sink.Tally()
 	dropped, err := opened.Dropped()
@@ -286,7 +296,24 @@ func (r *run) tally() events.Tally {
 	t.RingDropped += dropped.Ring
 	t.SocketDropped += dropped.Socket
 	t.HostDropped += dropped.Host
-	return t
+	return t, dropped.Counters
+}
+
+// forged declares what makes the kernel merge frames by now.
+func (r *run) forged() {
+	r.mu.Lock()
+	opened := r.opened
+	r.mu.Unlock()
+	if opened == nil {
+		return
+	}
+	said, err := opened.Forged()
+	for _, text := range said {
+		r.remark(text)
+	}
+	if err != nil {
+		r.remark(err.Error())
+	}
 }
 
 // trouble is told when the disk refuses something.
@@ -310,6 +337,14 @@ func (r *run) remark(text string) {
 	if err := r.cfg.Spool.Remark(text); err != nil {
 		r.log.Error("note a remark", "err", err)
 	}
+}
+
+// note says something that a reader of the evidence may want to know, and that takes nothing away from it.
+func (r *run) note(text string) {
+	r.mention(text)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notes = append(r.notes, text)
 }
 
 // mention says something in the log and the next checkpoint.

@@ -39,9 +39,10 @@ func (r *run) conclude(reason string, failure error) {
 		faults = append(faults, failure.Error())
 	}
 	faults = append(faults, r.cfg.Spool.Remarks()...)
+	tally, host := r.tally()
 	o, err := r.cfg.Spool.Conclude(events.CollectorManifest{
 		Tool: r.cfg.Tool, StopReason: reason, Error: strings.Join(faults, "; "), Config: r.cfg.Collector,
-		Tally: r.cfg.Spool.Totals().Fill(r.tally()),
+		Tally: r.cfg.Spool.Totals().Fill(tally), Host: host, Notes: r.notes,
 	})
 	if err != nil {
 		r.log.Error("make the manifest", "err", err)

@@ -40,6 +40,7 @@ type Opened struct {
 	Receivers []Receiver
 	How       string   // in words
 	Remarks   []string // for whoever reads the evidence
+	Faults    []string // the same, of what makes it doubtful
 
 	iface string
 	watch *link.Watcher  // nil: nothing is known about the interface
@@ -171,7 +172,7 @@ func (o *Opened) inspect(merging bool) error {
 		if !merging {
 			return fmt.Errorf("the kernel would merge frames into ones that never existed: %s; run as root, so that it can be turned off, remove what is named, or accept it with --allow-merging", risks)
 		}
-		o.remark("the kernel may have merged frames into ones that never existed: %s", risks)
+		o.Faults = append(o.Faults, "the kernel may have merged frames into ones that never existed: "+risks)
 	}
 	if o.watch, err = link.Watch(o.iface); err != nil {
 		o.remark("what the host loses is not known: %v", err)

@@ -58,12 +58,13 @@ type Manifest struct {
 	Started    time.Time    `json:"started"`
 	Ended      time.Time    `json:"ended"`
 	StopReason string       `json:"stopReason"`
-	Complete   bool         `json:"complete"` // nothing that arrived is known to be missing
+	Complete   bool         `json:"complete"` // nothing that arrived is known to be missing, and there are no faults
 	Tally      events.Tally `json:"tally"`
 
 	// Host is every counter that says how packets were lost before a receiver saw them, and that has moved.
 	Host     map[string]uint64 `json:"host,omitempty"`
 	Segments []events.Segment  `json:"segments"`
+	Faults   []string          `json:"faults,omitempty"` // what makes it incomplete or doubtful besides the tally
 	Remarks  []string          `json:"remarks,omitempty"`
 }
 
@@ -105,7 +106,7 @@ func Run(ctx context.Context, cfg Config) (Manifest, error) {
 	reserve := min(cfg.ReserveBytes, max(space.room()/reserveShare, 0))
 	writer := segment.NewWriter(segment.Config{
 		Dir: cfg.Dir, First: first, MaxBytes: cfg.SegmentBytes, MaxAge: cfg.SegmentAge, NoDigest: !cfg.Digest,
-		Reserve: reserve, Evict: true, Sealed: r.sealed, Trouble: func(err error) { r.remark("disk: " + err.Error()) },
+		Reserve: reserve, Evict: true, Sealed: r.sealed, Trouble: func(err error) { r.fault("disk: " + err.Error()) },
 	})
 	if err := writer.Prepare(ctx); err != nil {
 		r.remark("disk space is not reserved: " + err.Error())
@@ -150,7 +151,7 @@ func (r *run) enter() (next int, err error) {
 		case err != nil:
 			return 0, err
 		default:
-			r.remark(fmt.Sprintf("segment %d is what a crash had left of it: %d packets; %d bytes behind them were cut off; it is not in the tally", seq, f.Packets, cut))
+			r.fault(fmt.Sprintf("segment %d is what a crash had left of it: %d packets; %d bytes behind them were cut off; it is not in the tally", seq, f.Packets, cut))
 		}
 	}
 	return next + 1, nil
@@ -164,6 +165,9 @@ func (r *run) capture(ctx context.Context, writer *segment.Writer, sink *ingest.
 	}
 	for _, text := range opened.Remarks {
 		r.remark(text)
+	}
+	for _, text := range opened.Faults {
+		r.fault(text)
 	}
 	r.man.Receiver, r.man.Started = opened.How, time.Now().UTC()
 	r.cfg.Log.Info("capturing", "interface", r.cfg.Interface, "receiver", opened.How, "dir", r.cfg.Dir)
@@ -201,7 +205,7 @@ func (r *run) capture(ctx context.Context, writer *segment.Writer, sink *ingest.
 	}
 	if failure != nil {
 		r.man.StopReason = events.StopFailed
-		r.remark(failure.Error())
+		r.fault(failure.Error())
 	}
 	if err := r.account(sink, opened); err != nil {
 		failure = errors.Join(failure, err)
@@ -229,7 +233,7 @@ func (r *run) tend(ctx context.Context, sink *ingest.Sink, space *space, opened 
 			t := sink.Tally()
 			dropped, err := opened.Dropped()
 			if err != nil {
-				r.remark("drops are not known: " + err.Error())
+				r.fault("drops are not known: " + err.Error())
 			}
 			r.forged(opened)
 			r.cfg.Log.Info("captured", "frames", t.Written, "bytes", t.WrittenBytes, "rejected", t.Rejected.Total(), "unwritten", t.Unwritten, "dropped", dropped.Ring+dropped.Socket+dropped.Host)
@@ -245,10 +249,10 @@ func (r *run) tend(ctx context.Context, sink *ingest.Sink, space *space, opened 
 func (r *run) forged(opened *ingest.Opened) {
 	said, err := opened.Forged()
 	for _, text := range said {
-		r.remark(text)
+		r.fault(text)
 	}
 	if err != nil {
-		r.remark(err.Error())
+		r.fault(err.Error())
 	}
 }
 
@@ -258,7 +262,7 @@ func (r *run) account(sink *ingest.Sink, opened *ingest.Opened) error {
 	r.forged(opened)
 	dropped, err := opened.Dropped()
 	if err != nil {
-		r.remark("drops are not known: " + err.Error())
+		r.fault("drops are not known: " + err.Error())
 	}
 	t.RingDropped, t.SocketDropped, t.HostDropped = dropped.Ring, dropped.Socket, dropped.Host
 	r.man.Host = dropped.Counters
@@ -267,7 +271,7 @@ func (r *run) account(sink *ingest.Sink, opened *ingest.Opened) error {
 		t.SealedBytes += uint64(s.Bytes)
 	}
 	r.man.Tally, r.man.Ended = t, time.Now().UTC()
-	r.man.Complete = err == nil && t.Lost() == 0
+	r.man.Complete = len(r.man.Faults) == 0 && t.Lost() == 0
 	if !t.Balanced() || t.Sealed != t.Written {
 		r.man.Complete = false
 		return fmt.Errorf("the tally does not add up: %+v", t)
@@ -298,19 +302,24 @@ func (r *run) sealed(f segment.File) {
 	r.cfg.Log.Info("sealed", "segment", f.Seq, "bytes", f.Bytes, "packets", f.Packets, "sha256", f.SHA256)
 }
 
-// remark says something that whoever reads the evidence must know: in the log and in the manifest, once.
-func (r *run) remark(text string) {
+// remark says something that whoever reads the evidence may want to know: in the log and in the manifest, once.
+func (r *run) remark(text string) { r.say(&r.man.Remarks, text) }
+
+// fault says something that makes the evidence incomplete or doubtful.
+func (r *run) fault(text string) { r.say(&r.man.Faults, text) }
+
+func (r *run) say(list *[]string, text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.said[text] || len(r.said) > maxRemarks {
+	if r.said[text] || len(*list) > maxRemarks {
 		return
 	}
 	r.said[text] = true
-	if len(r.said) > maxRemarks {
-		text = "further remarks are left out here"
+	if len(*list) == maxRemarks {
+		text = "further ones are left out here"
 	}
 	r.cfg.Log.Warn(text)
-	r.man.Remarks = append(r.man.Remarks, text)
+	*list = append(*list, text)
 }
 
 // space is what a disk has left, as of the last look.
