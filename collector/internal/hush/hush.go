@@ -40,8 +40,8 @@ var ways = []way{
 // Start drops what arrives on an interface for UDP ports of this host, in the cheapest way that is allowed here:
 //
 //   - by a program on the interface's tcx hook (Linux 6.6), which ends with the process at the latest;
-//   - by the same program as a filter of a clsact or ingress queueing discipline, which outlives a process that is
-//     killed: the next Start on the interface removes it;
+//   - by the same program as the first filter of a clsact or ingress queueing discipline. It outlives a process that
+//     is killed: the next Start on the interface removes it;
 //   - by sockets on the ports that accept nothing.
 //
 // The first two need CAP_BPF (CAP_SYS_ADMIN before Linux 5.8) and CAP_NET_ADMIN. They drop what a packet socket with

@@ -52,7 +52,7 @@ func network(v uint16) int32 {
 // program drops what is addressed to one of the ports of this host. With a switch, it only does so while the first
 // word of that map is not zero. Without the fast path all packets take the slow one, which is for tests.
 //
-// What AWS mirrors comes as IPv4 without options and without a VLAN tag: the fast path needs seven loads for it and
+// What AWS mirrors comes as IPv4 without options and without a VLAN tag: the fast path needs eight loads for it and
 // no call. Whatever else, or what the driver did not put into the linear part of its buffer, takes the slow path.
 func program(ports []uint16, active *ebpf.Map, fast bool) asm.Instructions {
 	p := asm.Instructions{asm.Mov.Reg(packet, asm.R1)}

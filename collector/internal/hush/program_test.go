@@ -75,7 +75,7 @@ func shapes() map[string][]byte {
 	all := map[string][]byte{}
 	for _, port := range []uint16{4789, 6081, 53} {
 		name := map[uint16]string{4789: "VXLAN", 6081: "GENEVE", 53: "DNS"}[port]
-		udp := udpTo(port)
+		udp := udpTo(port, "to be dropped, or maybe not")
 		plain := ethernet(unix.ETH_P_IP, ip4(nil, 0, unix.IPPROTO_UDP, udp))
 		v6 := ethernet(unix.ETH_P_IPV6, ip6(unix.IPPROTO_UDP, udp))
 		all[name+" over IPv4"] = plain
@@ -92,7 +92,7 @@ func shapes() map[string][]byte {
 		all[name+" over TCP and IPv6"] = ethernet(unix.ETH_P_IPV6, ip6(unix.IPPROTO_TCP, udp))
 		for tags, frame := range map[string][]byte{
 			"one tag": tag(plain, unix.ETH_P_8021Q), "two tags": tag(tag(plain, unix.ETH_P_8021Q), unix.ETH_P_8021AD),
-			"three tags": tag(tag(tag(plain, unix.ETH_P_8021Q), unix.ETH_P_8021Q), unix.ETH_P_8021Q),
+			"three tags":             tag(tag(tag(plain, unix.ETH_P_8021Q), unix.ETH_P_8021Q), unix.ETH_P_8021Q),
 			"an old outer tag, IPv6": tag(v6, unix.ETH_P_QINQ1),
 		} {
 			all[name+" behind "+tags] = frame
@@ -100,37 +100,6 @@ func shapes() map[string][]byte {
 	}
 	all["ARP"] = ethernet(unix.ETH_P_ARP, make([]byte, 28))
 	return all
-}
-
-func ethernet(etherType uint16, payload []byte) []byte {
-	return slices.Concat(make([]byte, 12), binary.BigEndian.AppendUint16(nil, etherType), payload)
-}
-
-func tag(frame []byte, etherType uint16) []byte {
-	return slices.Concat(frame[:12], binary.BigEndian.AppendUint16(nil, etherType), []byte{0, 0}, frame[12:])
-}
-
-func ip4(options []byte, fragment uint16, protocol byte, payload []byte) []byte {
-	h := make([]byte, 20, 20+len(options)+len(payload))
-	h[0] = 0x40 | byte(5+len(options)/4)
-	binary.BigEndian.PutUint16(h[2:], uint16(cap(h)))
-	binary.BigEndian.PutUint16(h[6:], fragment)
-	h[8], h[9] = 64, protocol
-	return slices.Concat(h, options, payload)
-}
-
-func ip6(next byte, payload []byte) []byte {
-	h := make([]byte, 40)
-	h[0] = 0x60
-	binary.BigEndian.PutUint16(h[4:], uint16(len(payload)))
-	h[6], h[7] = next, 64
-	return append(h, payload...)
-}
-
-func udpTo(port uint16) []byte {
-	b := binary.BigEndian.AppendUint16(nil, 40000)
-	b = binary.BigEndian.AppendUint16(b, port)
-	return append(b, make([]byte, 4+30)...)
 }
 
 func kernelProgram(t testing.TB, active *ebpf.Map, fast bool) *ebpf.Program {

@@ -87,9 +87,20 @@ func (c *clsact) begin(log *slog.Logger) (err error) {
 	case !errors.Is(err, unix.EEXIST): // a clsact, or an ingress one, which serves as well
 		return fmt.Errorf("add a clsact queueing discipline: %w", err)
 	}
-	// Without a priority, the kernel chooses one that is before all others (tcf_auto_prio in net/sched/cls_api.c).
+	filters, err := c.filters(netlink.HANDLE_MIN_INGRESS)
+	if err != nil {
+		return err
+	}
+	for _, f := range filters {
+		if a := f.Attrs(); a.Priority == first && (f.Type() != "bpf" || a.Protocol != unix.ETH_P_ALL) {
+			return fmt.Errorf("a filter of the kind %s has the first place", f.Type())
+		}
+	}
 	err = c.tc.FilterAdd(&netlink.BpfFilter{
-		FilterAttrs:  netlink.FilterAttrs{LinkIndex: c.ifindex, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: unix.ETH_P_ALL},
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: c.ifindex, Parent: netlink.HANDLE_MIN_INGRESS, Priority: first, Protocol: unix.ETH_P_ALL,
+			Handle: 0xf1<<24 | uint32(os.Getpid()), // process numbers have 22 bits
+		},
 		Fd:           p.FD(),
 		Name:         filterName(os.Getpid(), c.own),
 		DirectAction: true,
@@ -99,6 +110,10 @@ func (c *clsact) begin(log *slog.Logger) (err error) {
 	}
 	return nil
 }
+
+// first is the priority of the filters that see a packet before all others: one of those could let it pass for good.
+// Programs share it, and the last one that came sees a packet first (cls_bpf_change in net/sched/cls_bpf.c).
+const first = 1
 
 func (c *clsact) qdisc() *netlink.GenericQdisc {
 	return &netlink.GenericQdisc{
