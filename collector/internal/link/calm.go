@@ -33,6 +33,7 @@ type Calmed struct {
 	Risks   []string // what may merge mirrored packets into ones that never existed, and could not be turned off
 
 	changed []change
+	tool    *ethtool.Ethtool // open as long as there is something to restore
 }
 
 // change is what has to be undone.
@@ -63,8 +64,7 @@ func Calm(iface string) (*Calmed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask about interface %s: %w", iface, err)
 	}
-	defer tool.Close()
-	c := &Calmed{}
+	c := &Calmed{tool: tool}
 	tunnels, err := tunnelsNow()
 	if err != nil {
 		c.remark("whether there are tunnels on the ports of mirrored datagrams is not known: %v", err)
@@ -73,8 +73,11 @@ func Calm(iface string) (*Calmed, error) {
 		if l.Attrs().Flags&net.FlagLoopback != 0 {
 			continue // nothing merges there
 		}
-		c.calm(tool, l, tunnels)
-		c.widen(tool, l)
+		c.calm(l, tunnels)
+		c.widen(l)
+	}
+	if len(c.changed) == 0 {
+		tool.Close()
 	}
 	return c, nil
 }
@@ -114,9 +117,9 @@ func below(iface string, all []netlink.Link) []netlink.Link {
 }
 
 // calm turns off what merges packets.
-func (c *Calmed) calm(tool *ethtool.Ethtool, l netlink.Link, tunnels []string) {
+func (c *Calmed) calm(l netlink.Link, tunnels []string) {
 	name := l.Attrs().Name
-	before, err := tool.Features(name)
+	before, err := c.tool.Features(name)
 	if err != nil {
 		c.remark("interface %s: what it merges is not known: %v", name, err)
 		return
@@ -125,8 +128,8 @@ func (c *Calmed) calm(tool *ethtool.Ethtool, l netlink.Link, tunnels []string) {
 	if len(off) == 0 {
 		return
 	}
-	err = tool.Change(name, off)
-	after, errAfter := tool.Features(name)
+	err = c.tool.Change(name, off)
+	after, errAfter := c.tool.Features(name)
 	if errAfter != nil {
 		after = before
 	}
@@ -176,25 +179,25 @@ func risks(on map[string]bool, tunnels []string) []string {
 }
 
 // widen gives a network card the largest receive rings, so that it holds more of a burst.
-func (c *Calmed) widen(tool *ethtool.Ethtool, l netlink.Link) {
+func (c *Calmed) widen(l netlink.Link) {
 	name := l.Attrs().Name
-	ring, err := tool.GetRing(name)
+	ring, err := c.tool.GetRing(name)
 	if err != nil {
 		return // it has none: EOPNOTSUPP
 	}
 	before := ring.RxPending
-	ring.RxPending = ringEntries(ring.RxPending, ring.RxMaxPending, queues(tool, name), memory())
+	ring.RxPending = ringEntries(ring.RxPending, ring.RxMaxPending, queues(c.tool, name), memory())
 	if ring.RxPending == before {
 		return
 	}
-	if _, err := tool.SetRing(name, ring); err != nil {
+	if _, err := c.tool.SetRing(name, ring); err != nil {
 		c.remark("interface %s: its receive rings stay at %d of %d entries: %v", name, before, ring.RxMaxPending, err)
 		return
 	}
 	c.changed = append(c.changed, change{iface: name, ring: before})
 	c.remark("interface %s: its receive rings were enlarged from %d to %d entries", name, before, ring.RxPending)
 	if l.Attrs().OperState == netlink.OperUp {
-		awaitLink(tool, name)
+		awaitLink(c.tool, name)
 	}
 }
 
@@ -234,14 +237,10 @@ func (c *Calmed) Restore() error {
 	if len(changed) == 0 {
 		return nil
 	}
-	tool, err := ethtool.NewEthtool()
-	if err != nil {
-		return fmt.Errorf("restore the interface: %w", err)
-	}
-	defer tool.Close()
+	defer c.tool.Close()
 	var errs []error
 	for _, change := range slices.Backward(changed) {
-		if err := change.undo(tool); err != nil {
+		if err := change.undo(c.tool); err != nil {
 			errs = append(errs, fmt.Errorf("interface %s is not as it was before; to restore it: %s: %w", change.iface, change.command(), err))
 		}
 	}
