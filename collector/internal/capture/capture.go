@@ -79,7 +79,7 @@ type run struct {
 // spool is shipped along. An error means that capturing itself failed; the capture is then drained all the same.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	r := &run{cfg: cfg, log: cfg.Log, said: map[string]bool{}}
-	r.segments = ship.New(ship.Config{Parallel: parallelSegments}, cfg.Store, cfg.Spool, cfg.Log)
+	r.segments = ship.New(ship.Config{Parallel: parallelSegments, Rate: cfg.Collector.UploadRate}, cfg.Store, cfg.Spool, cfg.Log)
 	r.reports = ship.New(ship.Config{Refused: r.manifestTaken}, cfg.Store, cfg.Spool, cfg.Log)
 	stopSegments := background(ctx, r.segments.Run)
 	stopReports := background(ctx, r.reports.Run)
@@ -200,6 +200,7 @@ func (r *run) receive(ctx context.Context, sink *ingest.Sink, writer *segment.Wr
 	}()
 	go func() { sealed <- writer.Run(sealCtx) }()
 	stopTending := background(ctx, r.tend)
+	stopRelieving := background(ctx, r.relieve)
 
 	reason = lease.Wait(leaseCtx)
 	r.beginDrain()
@@ -208,6 +209,7 @@ func (r *run) receive(ctx context.Context, sink *ingest.Sink, writer *segment.Wr
 		reason = events.StopFailed
 	}
 	stopTending()
+	stopRelieving()
 	sink.Close()
 	// The disk gets as long as uploads do: what is not sealed in time, a restart would find.
 	impatience := time.AfterFunc(time.Until(r.segmentsEnd()), stopSealing)
@@ -239,6 +241,29 @@ func (r *run) tend(ctx context.Context) error {
 	}
 }
 
+// relieve makes room on a disk that is nearly full, if the configuration wants that instead of a gap.
+func (r *run) relieve(ctx context.Context) error {
+	if r.cfg.Collector.SpoolPolicy != events.SpoolHeaders {
+		return nil
+	}
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			done, err := r.cfg.Spool.Relieve()
+			for _, text := range done {
+				r.mention(text)
+			}
+			if err != nil {
+				r.trouble(err)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 // sealed takes in a segment that the writer has sealed, and sends it on its way.
 func (r *run) sealed(f segment.File) {
 	o, err := r.cfg.Spool.Add(f)
@@ -263,14 +288,14 @@ func (r *run) checkpoint(state string) {
 	r.reporting.Lock()
 	defer r.reporting.Unlock()
 	totals := r.cfg.Spool.Totals() // before the rest of the tally: see its comment
-	tally, _ := r.tally()
+	tally, host := r.tally()
 	tally = totals.Fill(tally)
 	r.forged()
 	r.mu.Lock()
 	note := strings.Join(r.pending, "; ")
 	r.pending = nil
 	r.mu.Unlock()
-	o, err := r.cfg.Spool.Checkpoint(state, tally, note)
+	o, err := r.cfg.Spool.Checkpoint(state, tally, host, note)
 	if err != nil {
 		r.log.Error("make a checkpoint", "err", err)
 	}
