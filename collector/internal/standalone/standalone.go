@@ -210,10 +210,12 @@ func (r *run) capture(ctx context.Context, writer *segment.Writer, sink *ingest.
 	if err := r.account(sink, opened); err != nil {
 		failure = errors.Join(failure, err)
 	}
+	failure = errors.Join(failure, r.conclude())
+	// At the very end: until then, the machine answers no late datagram.
 	if err := opened.Close(); err != nil {
-		r.remark("end receiving: " + err.Error())
+		r.cfg.Log.Warn("end receiving", "err", err)
 	}
-	return r.man, errors.Join(failure, r.conclude())
+	return r.man, failure
 }
 
 // tend does what time asks for, and returns when the capture is over.
