@@ -61,7 +61,7 @@ func TestLiveNamespacesCarryPacketsToTcpdump(t *testing.T) {
 				t.Fatal(err)
 			}
 			file := r.Dir + "/out.pcap"
-			p, err := r.Start(Program{Args: []string{"tcpdump", "-i", r.ReceiveInterface, "-n", "-U", "--immediate-mode", "--nano", "-Z", "root", "-w", file, "udp", "port", "4789"}})
+			p, err := r.Start(Program{Args: []string{"tcpdump", "-i", r.ReceiveInterface, "-n", "-B", "16384", "-U", "--nano", "-Z", "root", "-w", file, "udp", "port", "4789"}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -213,6 +213,11 @@ func (c *Process) Memory() (now, most int64) {
 	return now, most
 }
 
+// Total is what a program that has ended had of a CPU, with all threads that it ever had.
+func (c *Process) Total() time.Duration {
+	return c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime()
+}
+
 // Descriptors is how many files and sockets a running program has open.
 func (c *Process) Descriptors() int {
 	open, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", c.PID))

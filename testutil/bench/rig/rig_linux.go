@@ -192,7 +192,7 @@ func (r *Rig) pinKernel() error {
 			}
 		}
 		if r.napi == 0 && try == 20 {
-			return fmt.Errorf("the kernel has no thread %s...", want)
+			return fmt.Errorf("no kernel thread is called %s", want)
 		}
 		if r.napi == 0 {
 			time.Sleep(50 * time.Millisecond)

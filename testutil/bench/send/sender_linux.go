@@ -44,8 +44,8 @@ type Result struct {
 	Full    uint64  `json:"full"`    // how often the interface took none
 	Bytes   uint64  `json:"bytes"`   // of inner frames
 	Seconds float64 `json:"seconds"`
-	PPS     float64 `json:"pps"`    // packets offered a second
-	LateMS  float64 `json:"lateMs"` // the longest that the sender was behind its schedule
+	PPS     float64 `json:"pps"`     // packets offered a second
+	StallMS float64 `json:"stallMs"` // how long the sender was kept from its CPU. A rate pauses meanwhile, as no network card would
 }
 
 // Offered is how many numbers were used.
@@ -57,6 +57,10 @@ const batch = traffic.Patterns
 // retryAfter is how long a full interface is left alone.
 const retryAfter = 3 * time.Microsecond
 
+// stall is how long nothing that the sender does can take; longer, and it was not on its CPU. The packets of that time
+// would come in one heap, which is a test of this machine and not of a collector.
+const stall = 2 * time.Millisecond
+
 // sender is one sending thread.
 type sender struct {
 	cfg      Config
@@ -64,8 +68,9 @@ type sender struct {
 	buffers  [batch]traffic.Buffer
 	messages [batch]message
 	vectors  [batch]unix.Iovec
-	begun    time.Time
-	handed   uint64 // packets sent or refused
+	begun    time.Time // of the schedule
+	looked   time.Time // when the clock was last asked
+	handed   uint64    // packets sent or refused
 	result   Result
 }
 
@@ -119,9 +124,10 @@ func (s *sender) run(ctx context.Context) error {
 		return err
 	}
 	defer unix.Close(s.socket)
-	s.begun = time.Now()
+	begun := time.Now()
+	s.begun, s.looked = begun, begun
 	err := s.sendAll(ctx)
-	s.result.Seconds = time.Since(s.begun).Seconds()
+	s.result.Seconds = time.Since(begun).Seconds()
 	s.result.PPS = float64(s.handed) / s.result.Seconds
 	return err
 }
@@ -164,7 +170,7 @@ func (s *sender) open() error {
 }
 
 func (s *sender) sendAll(ctx context.Context) error {
-	for s.handed < s.cfg.Count && ctx.Err() == nil && time.Since(s.begun) < s.cfg.Longest {
+	for s.handed < s.cfg.Count && ctx.Err() == nil && s.elapsed() < s.cfg.Longest {
 		due := min(s.await(), s.cfg.Count-s.handed)
 		for due > 0 {
 			n := min(due, batch-(s.cfg.First+s.handed)%batch)
@@ -177,12 +183,23 @@ func (s *sender) sendAll(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// elapsed is the time on the schedule, which stands still while the sender is kept from its CPU.
+func (s *sender) elapsed() time.Duration {
+	now := time.Now()
+	if gap := now.Sub(s.looked); gap > stall && s.cfg.Rate > 0 {
+		s.begun = s.begun.Add(gap)
+		s.result.StallMS += gap.Seconds() * 1e3
+	}
+	s.looked = now
+	return now.Sub(s.begun)
+}
+
 // await waits for the next bunch and returns how many packets are due.
 func (s *sender) await() uint64 {
 	if s.cfg.Rate == 0 {
 		return batch
 	}
-	elapsed := time.Since(s.begun)
+	elapsed := s.elapsed()
 	next := elapsed.Truncate(s.cfg.Bunch) + s.cfg.Bunch
 	if owed := s.owed(elapsed); owed >= 1 && owed >= s.cfg.Rate*s.cfg.Bunch.Seconds() {
 		next = elapsed // behind
@@ -191,7 +208,6 @@ func (s *sender) await() uint64 {
 		left := next - elapsed
 		if left <= 0 {
 			if owed := s.owed(elapsed); owed >= 1 {
-				s.result.LateMS = max(s.result.LateMS, owed/s.cfg.Rate*1e3-s.cfg.Bunch.Seconds()*1e3)
 				return uint64(owed)
 			}
 			next += s.cfg.Bunch
@@ -200,8 +216,9 @@ func (s *sender) await() uint64 {
 		if left > 100*time.Microsecond {
 			pause := unix.NsecToTimespec(int64(left - 60*time.Microsecond))
 			_ = unix.Nanosleep(&pause, nil) // woken early, it looks again
+			s.looked = s.looked.Add(left)   // sleeping is no stall
 		}
-		elapsed = time.Since(s.begun)
+		elapsed = s.elapsed()
 	}
 }
 
@@ -234,10 +251,11 @@ func (s *sender) send(n int) error {
 		case unix.EINTR:
 		case unix.ENOBUFS, unix.EAGAIN:
 			s.result.Full++
-			if time.Since(s.begun) > s.cfg.Longest {
+			elapsed := s.elapsed()
+			if elapsed > s.cfg.Longest {
 				return errors.New("it takes no packets")
 			}
-			if s.cfg.Rate > 0 && s.owed(time.Since(s.begun)) >= float64(s.cfg.Ring) {
+			if s.cfg.Rate > 0 && s.owed(elapsed) >= float64(s.cfg.Ring) {
 				s.result.Refused++
 				s.handed++
 				from++
