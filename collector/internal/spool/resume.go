@@ -1,11 +1,17 @@
 package spool
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,43 +29,123 @@ type Resumed struct {
 // Resumed says what was found when the spool was opened; nil when it was new.
 func (s *Spool) Resumed() *Resumed { return s.resumed }
 
+// report is what the last checkpoint before a restart said.
+type report struct {
+	seq   int
+	at    time.Time
+	tally events.Tally
+}
+
 // load reads the journal and, when there was one, brings the spool in order.
 func (s *Spool) load() error {
-	journal, entries, err := openJournal(filepath.Join(s.dir, journalFile))
+	if err := segment.RemoveSpares(s.SegmentDir()); err != nil {
+		return err
+	}
+	path := filepath.Join(s.dir, journalFile)
+	data, err := os.ReadFile(path)
+	there := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read journal: %w", err)
+	}
+	found, err := readJournal(data, s.check)
 	if err != nil {
 		return err
 	}
-	s.journal = journal
-	if len(entries) == 0 {
-		if err := s.refuseStrays(); err != nil {
+	strays, err := os.ReadDir(s.SegmentDir())
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(found.entries) == 0 && len(strays) > 0 && !there:
+		return fmt.Errorf("it holds %s but no journal that says to which capture that belongs", strays[0].Name())
+	case len(found.entries) == 0 && len(strays) == 0 && !found.damaged():
+		return s.begin(path)
+	case len(found.entries) == 0 || found.damaged():
+		if err := s.mend(path, &found); err != nil {
+			return fmt.Errorf("put a damaged journal aside: %w", err)
+		}
+	}
+	if s.journal, err = openJournal(path, len(found.lines)); err != nil {
+		return err
+	}
+	return s.resume(found.entries)
+}
+
+// begin makes a new journal.
+func (s *Spool) begin(path string) (err error) {
+	if s.journal, err = openJournal(path, 0); err != nil {
+		return err
+	}
+	s.begun = now()
+	return errors.Join(s.record(entry{At: s.begun, Begin: s.beginning()}), syncDir(s.dir))
+}
+
+func (s *Spool) beginning() *beginning {
+	return &beginning{Version: events.RecordVersion, Capture: s.capture, UserID: s.userID}
+}
+
+// mend makes a journal of those lines of a damaged one that can be read, and keeps the damaged one. What no line says
+// any more, resume looks for on the disk.
+func (s *Spool) mend(path string, found *reading) error {
+	kept, err := s.asideName(journalFile)
+	if err != nil {
+		return err
+	}
+	if err := os.Link(path, kept); err != nil { // a name more, so that there is a journal at any time
+		return err
+	}
+	if err := syncDir(filepath.Dir(kept)); err != nil {
+		return err
+	}
+	found.damage.Kept = filepath.Join(damagedDir, filepath.Base(kept))
+	at := now()
+	begin := entry{At: at, Begin: s.beginning()}
+	var lines []byte
+	if len(found.entries) > 0 {
+		begin.At = found.entries[0].At
+	}
+	if len(found.entries) == 0 || found.entries[0].Begin == nil {
+		if lines, err = appendLine(nil, begin); err != nil {
 			return err
 		}
-		s.begun = now()
-		return s.record(entry{Begin: &beginning{Version: events.RecordVersion, Capture: s.capture, UserID: s.userID}})
+		found.entries = append([]entry{begin}, found.entries...)
 	}
-	b := entries[0].Begin
-	if b == nil || b.Version != events.RecordVersion {
-		return errors.New("its journal is none that this version has written")
+	last := entry{At: at, Damaged: &found.damage}
+	if lines, err = appendLine(append(lines, found.lines...), last); err != nil {
+		return err
 	}
-	if b.Capture != s.capture || b.UserID != s.userID {
-		return fmt.Errorf("it belongs to collector %s of capture %s, not to %s of %s", b.UserID, b.Capture, s.userID, s.capture)
+	found.entries, found.lines = append(found.entries, last), lines
+	if err := writeFile(path, lines); err != nil {
+		return err
 	}
+	return syncDir(s.dir)
+}
+
+// resume goes on where the process before has stopped.
+func (s *Spool) resume(entries []entry) error {
 	s.begun = entries[0].At
-	tally, reported := s.replay(entries)
+	last := s.replay(entries)
 	s.resumed = &Resumed{Last: entries[len(entries)-1].At, Stop: s.stop}
 	if err := s.record(entry{Resume: true}); err != nil {
 		return err
 	}
 	if s.manifest == "" {
-		if err := s.Remark(s.crash(reported)); err != nil {
+		if err := s.Remark(s.crash(last.at)); err != nil {
 			return err
 		}
 	}
-	if err := errors.Join(s.reconcileReports(), s.reconcileSegments()); err != nil {
+	if err := errors.Join(s.finishReductions(), s.reconcileReports(&last), s.reconcileSegments()); err != nil {
 		return err
 	}
-	s.resumed.Tally = s.reckon(tally)
-	return s.noteLosses(tally)
+	s.resumed.Tally = s.reckon(last.tally)
+	if err := s.noteLosses(last.tally); err != nil {
+		return err
+	}
+	if s.doubt == nil {
+		return nil
+	}
+	s.mended()
+	return s.record(entry{Mended: true})
 }
 
 // crash says what is not known about a capture whose process ended without its closing manifest.
@@ -75,34 +161,91 @@ func (s *Spool) crash(reported time.Time) string {
 	return text + ", and datagrams rejected since " + reported.Format(time.RFC3339)
 }
 
-// refuseStrays keeps a new journal from being begun over segments that another one had listed.
-func (s *Spool) refuseStrays() error {
-	files, err := os.ReadDir(s.SegmentDir())
-	if err != nil {
-		return err
+// check says whether an entry is one that this spool may have written. A line with the right checksum that is about
+// another collector was not damaged: it is another collector's (errForeign).
+func (s *Spool) check(e entry) error {
+	if b := e.Begin; b != nil {
+		if b.Version != events.RecordVersion {
+			return fmt.Errorf("%w: it has version %d, this program writes version %d", errForeign, b.Version, events.RecordVersion)
+		}
+		if b.Capture != s.capture || b.UserID != s.userID {
+			return fmt.Errorf("%w: it belongs to collector %s of capture %s, not to %s of %s", errForeign, b.UserID, b.Capture, s.userID, s.capture)
+		}
 	}
-	if len(files) > 0 {
-		return fmt.Errorf("it holds %s but no journal that says to which capture that belongs", files[0].Name())
+	var errs []error
+	key := func(key string) events.ObjectRef {
+		ref, err := events.ParseObjectKey(key)
+		if err == nil && (ref.Capture != s.capture || ref.UserID != s.userID) {
+			err = fmt.Errorf("%w: it names %s", errForeign, key)
+		}
+		errs = append(errs, err)
+		return ref
 	}
-	return nil
+	seg := func(seg events.Segment) {
+		ref := key(seg.Key)
+		if ref.Kind != "segments" || ref.Seq != seg.Seq || ref.SHA256 != seg.SHA256 || !plausible(seg) {
+			errs = append(errs, fmt.Errorf("segment %d can't be what it is said to be", seg.Seq))
+		}
+	}
+	if e.Sealed != nil {
+		seg(*e.Sealed)
+	}
+	if e.Tried != "" {
+		key(e.Tried)
+	}
+	if r := e.Reduced; r != nil {
+		seg(r.Was)
+		seg(r.Is)
+		if r.Was.Seq != r.Is.Seq {
+			errs = append(errs, errors.New("a segment takes the place of another number"))
+		}
+	}
+	if c := e.Checkpoint; c != nil {
+		key(events.CheckpointKey(s.capture, s.userID, c.Seq, c.SHA256))
+	}
+	if c := e.Confirmed; c != nil {
+		if c.Key != events.CollectorManifestKey(s.capture, s.userID) {
+			key(c.Key)
+		}
+		if c.Segment != nil {
+			seg(*c.Segment)
+		}
+	}
+	return errors.Join(errs...)
 }
 
-// replay brings back the state that the entries describe, and the tally of the last checkpoint with its time.
-func (s *Spool) replay(entries []entry) (last events.Tally, reported time.Time) {
+// plausible says whether a segment may have the numbers that an entry gives it. A segment that a single frame fills may
+// be larger than any is to be.
+func plausible(seg events.Segment) bool {
+	return seg.Bytes > 0 && seg.Bytes <= 2*events.MaxSegmentBytes && seg.Packets <= uint64(seg.Bytes) &&
+		segment.FrameBytes(seg.Bytes, seg.Packets) <= uint64(seg.Bytes) && // no wrap below zero
+		seg.Truncated <= seg.Packets && seg.Reduced <= seg.Packets
+}
+
+// replay brings back the state that the entries describe, and the last checkpoint.
+func (s *Spool) replay(entries []entry) (last report) {
 	for _, e := range entries {
 		switch {
 		case e.Sealed != nil:
-			s.hold(*e.Sealed, true)
+			if _, known := s.index[e.Sealed.Key]; !known {
+				s.hold(*e.Sealed, s.doubt != nil)
+				s.unread[e.Sealed.Key] = true
+			}
+		case e.Tried != "":
+			if o, ok := s.waiting[e.Tried]; ok {
+				o.Tried = true
+				s.waiting[e.Tried] = o
+			}
+		case e.Reduced != nil:
+			s.replayReduced(*e.Reduced, e.At)
 		case e.Checkpoint != nil:
 			o := s.checkpointObject(e.Checkpoint.Seq, e.Checkpoint.SHA256, nil)
 			o.Tried = true
 			s.waiting[o.Key] = o
-			s.checkpoints, s.lastDigest = e.Checkpoint.Seq, e.Checkpoint.SHA256
-			last, reported = e.Checkpoint.Tally, e.At
-		case e.Confirmed != "":
-			if o, ok := s.waiting[e.Confirmed]; ok {
-				s.confirm(o)
-			}
+			s.chain(o.Seq, o.SHA256)
+			last.update(report{e.Checkpoint.Seq, e.At, e.Checkpoint.Tally})
+		case e.Confirmed != nil:
+			s.replayConfirmed(*e.Confirmed, e.At)
 		case e.Manifest != "":
 			s.manifest = e.Manifest
 			o := s.manifestObject(e.Manifest, nil)
@@ -112,28 +255,155 @@ func (s *Spool) replay(entries []entry) (last events.Tally, reported time.Time) 
 			s.remarks = append(s.remarks, e.Remark)
 		case e.Stop != "":
 			s.stop = e.Stop
+		case e.Damaged != nil:
+			s.distrust(e.Damaged)
+		case e.Mended && s.doubt != nil:
+			s.mended()
 		}
 	}
-	return last, reported
+	return last
+}
+
+// replayReduced puts a segment in the place of another, also of one that no readable line has named before.
+func (s *Spool) replayReduced(r replacement, at time.Time) {
+	if _, known := s.index[r.Is.Key]; known {
+		return
+	}
+	if _, known := s.index[r.Was.Key]; !known {
+		s.hold(r.Was, true)
+		s.unread[r.Was.Key] = true
+	}
+	if _, waits := s.waiting[r.Was.Key]; waits {
+		s.replace(r.Was.Key, r.Is, at)
+	}
+}
+
+func (r *report) update(other report) {
+	if other.seq >= r.seq {
+		*r = other
+	}
+}
+
+// chain remembers the last checkpoint, which the next one names.
+func (s *Spool) chain(seq int, digest string) {
+	if seq >= s.checkpoints {
+		s.checkpoints, s.lastDigest = seq, digest
+	}
+}
+
+// replayConfirmed takes an object for confirmed, also one that no readable line has named before.
+func (s *Spool) replayConfirmed(c confirmation, at time.Time) {
+	o, ok := s.waiting[c.Key]
+	if ok {
+		s.confirm(o, at)
+		return
+	}
+	if _, known := s.index[c.Key]; known || s.replaced[c.Key] != "" {
+		return
+	}
+	switch ref, err := events.ParseObjectKey(c.Key); {
+	case c.Segment != nil:
+		s.hold(*c.Segment, true)
+		s.confirm(s.waiting[c.Segment.Key], at)
+	case err != nil:
+		s.manifest = c.SHA256
+	case ref.Kind == "checkpoints":
+		s.chain(ref.Seq, ref.SHA256)
+	}
+}
+
+// distrust takes note that entries are missing: what is known may have been sent, and numbers may be taken that no
+// entry names.
+func (s *Spool) distrust(d *damage) {
+	s.doubt = d
+	for key, o := range s.waiting {
+		o.Tried = true
+		s.waiting[key] = o
+	}
+	s.taken = max(s.taken, d.Segments)
+	s.remarks = append(s.remarks, fmt.Sprintf("the spool's journal was damaged: %d stretches of altogether %d bytes could not be read; it is kept as %s, and the state was made anew from the rest and from the files on disk; numbers of segments and checkpoints up to %d and %d may be missing",
+		d.Stretches, d.Bytes, d.Kept, d.Segments, d.Checkpoints))
+}
+
+// mended ends the doubt: everything on the disk has been looked at.
+func (s *Spool) mended() {
+	s.checkpoints = max(s.checkpoints, s.doubt.Checkpoints)
+	s.doubt = nil
+}
+
+// finishReductions does what a crash has kept from being done after a segment was cut to its headers.
+func (s *Spool) finishReductions() error {
+	for _, h := range slices.Clone(s.segments) {
+		o, ok := s.waiting[h.Key]
+		if h.whole == nil || !ok {
+			continue
+		}
+		old, copied := s.segmentObject(*h.whole, false).Path, filepath.Join(s.SegmentDir(), segment.ReducingName(h.Seq))
+		whole, err := exists(old)
+		if err != nil {
+			return err
+		}
+		if done, err := exists(o.Path); err != nil || done && !whole {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if hasDigest(o.Path, o.SHA256) || hasDigest(copied, o.SHA256) && os.Rename(copied, o.Path) == nil {
+			if err := syncDir(s.SegmentDir()); err != nil {
+				return err
+			}
+			if err := os.Remove(old); !errors.Is(err, fs.ErrNotExist) && err != nil {
+				return err
+			}
+			continue
+		}
+		if whole {
+			if err := s.putBack(h.Segment, *h.whole); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hasDigest says whether there is a file with these bytes.
+func hasDigest(path, sha string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	digest := sha256.New()
+	_, err = io.Copy(digest, file)
+	return err == nil && hex.EncodeToString(digest.Sum(nil)) == sha
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // reconcileReports reads the checkpoints and the manifest that still wait, and removes what no entry names: a crash
-// between writing a file and noting it leaves one that was never sent.
-func (s *Spool) reconcileReports() error {
-	for key, o := range s.waiting {
+// between writing a file and noting it leaves one that was never sent. After damage to the journal, it may have been.
+func (s *Spool) reconcileReports(last *report) error {
+	for _, o := range s.inOrder() {
 		if o.Kind == Segment {
 			continue
 		}
 		data, err := os.ReadFile(o.Path)
 		if err != nil || digestOf(data) != o.SHA256 {
-			delete(s.waiting, key)
+			s.drop(o)
 			if err := s.Remark(fmt.Sprintf("%s %d was not on disk after a restart, and is not known to be in the store", o.Kind, o.Seq)); err != nil {
 				return err
 			}
 			continue
 		}
 		o.Data, o.Bytes = data, int64(len(data))
-		s.waiting[key] = o
+		s.waiting[o.Key] = o
 	}
 	dir := filepath.Join(s.dir, checkpointsDir)
 	files, err := os.ReadDir(dir)
@@ -142,43 +412,148 @@ func (s *Spool) reconcileReports() error {
 	}
 	for _, f := range files {
 		path := filepath.Join(dir, f.Name())
-		if !s.holdsPath(path) {
-			if err := os.Remove(path); err != nil {
+		if s.holdsPath(path) {
+			continue
+		}
+		if s.doubt != nil {
+			if err := s.adoptCheckpoint(path, last); err != nil {
 				return err
 			}
+			continue
 		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+	}
+	if s.doubt != nil && s.manifest == "" {
+		return s.adoptManifest()
 	}
 	return nil
 }
 
+// adoptCheckpoint takes a checkpoint in of which a damaged journal says nothing any more.
+func (s *Spool) adoptCheckpoint(path string, last *report) error {
+	ref, err := events.ParseObjectKey(events.CheckpointsPrefix(s.capture, s.userID) + filepath.Base(path))
+	if err != nil {
+		return s.setAside(path, "is no checkpoint by its name")
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var c events.Checkpoint
+	if digestOf(data) != ref.SHA256 || json.Unmarshal(data, &c) != nil || c.Capture != s.capture || c.UserID != s.userID || c.Seq != ref.Seq {
+		return s.setAside(path, "its bytes are not those of the checkpoint that its name states")
+	}
+	o := s.checkpointObject(ref.Seq, ref.SHA256, data)
+	o.Tried = true
+	s.waiting[o.Key] = o
+	s.chain(o.Seq, o.SHA256)
+	last.update(report{c.Seq, c.At, c.Tally})
+	return s.record(entry{At: c.At, Checkpoint: &checkpointRecord{Seq: o.Seq, SHA256: o.SHA256, Tally: c.Tally}})
+}
+
+// adoptManifest does the same for the closing manifest.
+func (s *Spool) adoptManifest() error {
+	path := filepath.Join(s.dir, manifestFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var m events.CollectorManifest
+	if json.Unmarshal(data, &m) != nil || m.Capture != s.capture || m.UserID != s.userID {
+		return s.setAside(path, "it is no closing manifest of this collector")
+	}
+	s.manifest = digestOf(data)
+	o := s.manifestObject(s.manifest, data)
+	o.Tried = true
+	s.waiting[o.Key] = o
+	return s.record(entry{Manifest: s.manifest})
+}
+
 // reconcileSegments compares the segments on disk with those of the journal.
 func (s *Spool) reconcileSegments() error {
-	for key, o := range s.waiting {
-		if _, err := os.Stat(o.Path); o.Kind == Segment && errors.Is(err, fs.ErrNotExist) {
-			delete(s.waiting, key)
-			if err := s.Remark(fmt.Sprintf("segment %d was not on disk after a restart, and is not known to be in the store", o.Seq)); err != nil {
-				return err
-			}
+	missing := map[int]Object{}
+	for _, o := range s.inOrder() {
+		if o.Kind != Segment {
+			continue
+		}
+		there, err := exists(o.Path)
+		if err != nil {
+			return err
+		}
+		if !there {
+			missing[o.Seq] = o
 		}
 	}
 	files, err := os.ReadDir(s.SegmentDir())
 	if err != nil {
 		return err
 	}
-	for _, f := range files { // by name: open segments first, and each kind by number
-		path := filepath.Join(s.SegmentDir(), f.Name())
-		if s.holdsPath(path) {
+	for _, path := range s.unknown(files) {
+		if err := s.takeIn(path, missing); err != nil {
+			return err
+		}
+	}
+	for _, o := range s.inOrder() {
+		if m, ok := missing[o.Seq]; !ok || m.Key != o.Key {
 			continue
 		}
-		if err := s.takeIn(path); err != nil {
+		s.drop(o)
+		if err := s.Remark(fmt.Sprintf("segment %d was not on disk after a restart, and is not known to be in the store", o.Seq)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// takeIn decides about a file of which the journal says nothing, or that it is confirmed.
-func (s *Spool) takeIn(path string) error {
+// unknown are the files that no entry names: open segments first, then sealed ones, each by number and of one number
+// the largest first, then everything else.
+func (s *Spool) unknown(files []fs.DirEntry) []string {
+	type file struct {
+		path      string
+		rank, seq int
+		bytes     int64
+	}
+	var list []file
+	for _, f := range files {
+		u := file{path: filepath.Join(s.SegmentDir(), f.Name()), rank: 2}
+		if s.holdsPath(u.path) {
+			continue
+		}
+		if info, err := f.Info(); err == nil {
+			u.bytes = info.Size()
+		}
+		if seq, digest, ok := segment.ParseName(u.path); ok {
+			u.seq, u.rank = seq, 0
+			if digest != "" {
+				u.rank = 1
+			}
+		}
+		list = append(list, u)
+	}
+	slices.SortStableFunc(list, func(a, b file) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(a.seq, b.seq), cmp.Compare(b.bytes, a.bytes))
+	})
+	var paths []string
+	for _, f := range list {
+		paths = append(paths, f.path)
+	}
+	return paths
+}
+
+// takeIn decides about a file of which the journal says nothing, or that it is confirmed. missing are the segments,
+// by number, that the journal names and the disk has not.
+func (s *Spool) takeIn(path string, missing map[int]Object) error {
+	if seq, ok := segment.ParseReducingName(path); ok {
+		if s.onDisk(seq, missing) {
+			return os.Remove(path) // the crash came before it was noted
+		}
+		return s.setAside(path, "is part of a segment that is not there")
+	}
 	seq, digest, ok := segment.ParseName(path)
 	switch {
 	case !ok:
@@ -188,10 +563,12 @@ func (s *Spool) takeIn(path string) error {
 	case digest != "":
 		file, err := segment.Inspect(path)
 		if err != nil {
+			if !changed(err) {
+				return err
+			}
 			return s.setAside(path, err.Error())
 		}
-		_, err = s.Add(file)
-		return err
+		return s.addUnknown(file, missing)
 	}
 	file, cut, err := segment.Recover(path)
 	switch {
@@ -209,17 +586,68 @@ func (s *Spool) takeIn(path string) error {
 	return err
 }
 
+// addUnknown takes in a sealed segment that no entry names, unless it holds the same packets as one that is there: then
+// it is what is left of cutting one to its headers.
+func (s *Spool) addUnknown(file segment.File, missing map[int]Object) error {
+	for _, h := range s.segments {
+		o, waits := s.waiting[h.Key]
+		if !waits || h.Seq != file.Seq || h.Packets != file.Packets || !h.First.Equal(file.First) || !h.Last.Equal(file.Last) {
+			continue
+		}
+		if missing[h.Seq].Key != h.Key {
+			return s.setAside(file.Path, "holds the packets of a segment that is there as well")
+		}
+		delete(missing, h.Seq)
+		seg := h.Segment
+		seg.Key, seg.SHA256 = events.SegmentKey(s.capture, s.userID, file.Seq, file.SHA256), file.SHA256
+		seg.Bytes, seg.Truncated = file.Bytes, file.Truncated
+		// At least so many: one that was cut on the way and again here counts as cut before.
+		seg.Reduced += seg.Truncated - min(h.Truncated, seg.Truncated)
+		at := now()
+		s.replace(o.Key, seg, at)
+		return s.record(entry{At: at, Reduced: &replacement{Was: h.Segment, Is: seg}})
+	}
+	_, err := s.Add(file)
+	return err
+}
+
+// onDisk says whether a segment of that number is there or in the store.
+func (s *Spool) onDisk(seq int, missing map[int]Object) bool {
+	for _, h := range s.segments {
+		if h.Seq == seq && (h.Confirmed || missing[seq].Key != h.Key) {
+			return true
+		}
+	}
+	return false
+}
+
 // setAside moves a file out of the way that cannot be shipped. It is not removed: somebody may still read it.
 func (s *Spool) setAside(path, reason string) error {
-	dir := filepath.Join(s.dir, damagedDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	name := strings.TrimPrefix(filepath.Base(path), ".")
+	to, err := s.asideName(name)
+	if err != nil {
 		return err
 	}
-	name := strings.TrimPrefix(filepath.Base(path), ".")
-	if err := os.Rename(path, filepath.Join(dir, name)); err != nil {
+	if err := os.Rename(path, to); err != nil {
 		return err
 	}
 	return s.Remark(fmt.Sprintf("%s could not be read after a restart and was not shipped: %s", name, reason))
+}
+
+// asideName is a name under damaged/ that no file has.
+func (s *Spool) asideName(name string) (string, error) {
+	dir := filepath.Join(s.dir, damagedDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, name)
+	for n := 2; ; n++ {
+		there, err := exists(path)
+		if err != nil || !there {
+			return path, err
+		}
+		path = filepath.Join(dir, fmt.Sprintf("%s.%d", name, n))
+	}
 }
 
 func (s *Spool) holdsPath(path string) bool {
@@ -237,10 +665,12 @@ func (s *Spool) confirmed(seq int, digest string) bool {
 }
 
 // reckon goes on from the tally of the last checkpoint. What was written is no matter of memory: it is what the
-// segments hold. Datagrams that were received after that checkpoint and rejected are not known to anybody any more.
+// segments held when they were captured. Datagrams that were received after that checkpoint and rejected are not known
+// to anybody any more.
 func (s *Spool) reckon(t events.Tally) events.Tally {
 	t.Written, t.WrittenBytes, t.Truncated = 0, 0, 0
-	for _, seg := range s.segments {
+	for _, h := range s.segments {
+		seg := h.captured()
 		t.Written += seg.Packets
 		t.WrittenBytes += segment.FrameBytes(seg.Bytes, seg.Packets)
 		t.Truncated += seg.Truncated
@@ -258,5 +688,9 @@ func (s *Spool) noteLosses(before events.Tally) error {
 	lost := before.Written - s.resumed.Tally.Written
 	s.resumed.Tally.Unwritten += lost
 	s.resumed.Tally.Received += lost
-	return s.Remark(fmt.Sprintf("%d frames that a checkpoint had counted as written were not on disk after a restart", lost))
+	text := fmt.Sprintf("%d frames that a checkpoint had counted as written were not on disk after a restart", lost)
+	if s.doubt != nil {
+		text += "; those may be in the store of which the journal says no more that they are"
+	}
+	return s.Remark(text)
 }

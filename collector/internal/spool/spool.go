@@ -3,9 +3,10 @@
 //	journal.jsonl                      what has become true, one line each; a restart reads it
 //	segments/.000002.pcap.open         being written
 //	segments/000001-<sha256>.pcap      sealed, not yet confirmed
+//	segments/.000001.pcap.reducing     being cut to its headers, beside the whole segment
 //	checkpoints/000001-<sha256>.json   not yet confirmed
 //	manifest.json                      not yet confirmed
-//	damaged/                           what a restart found and could not read
+//	damaged/                           what could not be read, for somebody to look at
 package spool
 
 import (
@@ -40,25 +41,48 @@ type Spool struct {
 	journal     *journal
 	begun       time.Time
 	resumed     *Resumed
-	segments    []events.Segment
+	segments    []held
 	index       map[string]int    // of segments, by key
 	waiting     map[string]Object // not confirmed, by key
+	replaced    map[string]string // keys of segments by the key of the one whose place they took
+	unread      map[string]bool   // segments, by key, that a process before has sealed and nobody has read since
 	totals      Totals
 	checkpoints int
-	lastDigest  string // of the last checkpoint
+	lastDigest  string    // of the last checkpoint
+	confirmedAt time.Time // when the store last confirmed a segment
 	remarks     []string
 	stop        string
 	manifest    string // digest of the closing manifest, once there is one
+	taken       int    // segments may have had numbers up to this one, although none of them is known
+	doubt       *damage
+
+	relief relief
+}
+
+// held is a segment as the spool knows it.
+type held struct {
+	events.Segment
+	whole   *events.Segment // what it was before it was cut to its headers; nil: it still is
+	reduced time.Time       // when that was
+}
+
+// captured is the segment as it was captured.
+func (h held) captured() events.Segment {
+	if h.whole != nil {
+		return *h.whole
+	}
+	return h.Segment
 }
 
 // Totals is the part of a tally that the spool knows.
-type Totals struct{ sealed, sealedBytes, uploaded, uploadedBytes uint64 }
+type Totals struct{ sealed, sealedBytes, uploaded, uploadedBytes, reduced uint64 }
 
 // Fill puts the totals into a tally. The rest of the tally has to be newer than they are, lest more frames are sealed
 // than were written.
 func (t Totals) Fill(tally events.Tally) events.Tally {
 	tally.Sealed, tally.SealedBytes = t.sealed, t.sealedBytes
 	tally.Uploaded, tally.UploadedBytes = t.uploaded, t.uploadedBytes
+	tally.Reduced = t.reduced
 	return tally
 }
 
@@ -73,7 +97,7 @@ type Object struct {
 	Path        string // where it lies in the spool
 	Data        []byte // its bytes, when they are few; nil: read the file at Path
 
-	// Tried says that a process before this one may have sent it already.
+	// Tried says that it may have been sent already, by this process or one before.
 	Tried bool
 }
 
@@ -102,7 +126,10 @@ const (
 // Open opens the spool of a collector in dir, and makes it when there is none. What a crash has left behind is
 // brought in order first; Resumed says what that was. limit is how many bytes of segments may wait for the store.
 func Open(dir string, capture events.CaptureID, userID string, limit int64) (*Spool, error) {
-	s := &Spool{dir: dir, capture: capture, userID: userID, limit: limit, index: map[string]int{}, waiting: map[string]Object{}}
+	s := &Spool{
+		dir: dir, capture: capture, userID: userID, limit: limit,
+		index: map[string]int{}, waiting: map[string]Object{}, replaced: map[string]string{}, unread: map[string]bool{},
+	}
 	for _, d := range []string{dir, s.SegmentDir(), filepath.Join(dir, checkpointsDir)} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("open spool %s: %w", dir, err)
@@ -147,7 +174,7 @@ func (s *Spool) SegmentDir() string { return filepath.Join(s.dir, segmentsDir) }
 func (s *Spool) NextSegment() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := 1
+	next := s.taken + 1
 	for _, seg := range s.segments {
 		next = max(next, seg.Seq+1)
 	}
@@ -163,7 +190,7 @@ func (s *Spool) Add(f segment.File) (Object, error) {
 		Seq: f.Seq, Key: events.SegmentKey(s.capture, s.userID, f.Seq, f.SHA256), SHA256: f.SHA256,
 		Bytes: f.Bytes, Packets: f.Packets, Truncated: f.Truncated, First: f.First, Last: f.Last, Recovered: f.Recovered,
 	}
-	s.hold(seg, false)
+	s.hold(seg, s.doubt != nil)
 	if err := s.record(entry{Sealed: &seg}); err != nil {
 		return s.waiting[seg.Key], fmt.Errorf("note that segment %d is sealed: %w", seg.Seq, err)
 	}
@@ -173,13 +200,89 @@ func (s *Spool) Add(f segment.File) (Object, error) {
 // hold remembers a sealed segment that the store has not confirmed.
 func (s *Spool) hold(seg events.Segment, tried bool) {
 	s.index[seg.Key] = len(s.segments)
-	s.segments = append(s.segments, seg)
+	s.segments = append(s.segments, held{Segment: seg})
 	s.used.Add(seg.Bytes)
 	s.totals.sealed += seg.Packets
 	s.totals.sealedBytes += uint64(seg.Bytes)
-	s.waiting[seg.Key] = Object{
+	s.totals.reduced += seg.Reduced
+	s.waiting[seg.Key] = s.segmentObject(seg, tried)
+}
+
+func (s *Spool) segmentObject(seg events.Segment, tried bool) Object {
+	return Object{
 		Kind: Segment, Seq: seg.Seq, Key: seg.Key, ContentType: pcapType, SHA256: seg.SHA256, Bytes: seg.Bytes,
 		Path: filepath.Join(s.SegmentDir(), segment.SealedName(seg.Seq, seg.SHA256)), Tried: tried,
+	}
+}
+
+// ErrNotHeld means that an object does not wait for the store, or does no longer.
+var ErrNotHeld = errors.New("the spool does not hold it")
+
+// Claim is called before an object is sent. It returns the object as it is now: a segment may have been cut to its
+// headers since it was queued. From here on that can no longer happen to it. ErrNotHeld means that there is nothing to
+// send; with any other error there is, and only the disk has not taken the note.
+//
+// A segment that a process before has sealed is read first, since files change when a machine goes down. One whose
+// bytes are others is set aside and not held any more.
+func (s *Spool) Claim(o Object) (Object, error) {
+	s.mu.Lock()
+	current, ok := s.waiting[o.Key]
+	if replacement, replaced := s.replaced[o.Key]; !ok && replaced {
+		current, ok = s.waiting[replacement]
+	}
+	if !ok {
+		s.mu.Unlock()
+		return Object{}, fmt.Errorf("claim %s: %w", o.Key, ErrNotHeld)
+	}
+	var refused error
+	if current.Kind == Segment && !current.Tried {
+		current.Tried = true
+		s.waiting[current.Key] = current
+		refused = s.record(entry{Tried: current.Key})
+	}
+	unread := s.unread[current.Key]
+	s.mu.Unlock()
+	if unread {
+		if err := s.readAgain(current); err != nil {
+			return Object{}, err
+		}
+	}
+	if refused != nil {
+		return current, fmt.Errorf("note that segment %d is sent: %w", current.Seq, refused)
+	}
+	return current, nil
+}
+
+// readAgain compares a segment with its digest, and sets it aside when its bytes are others.
+func (s *Spool) readAgain(o Object) error {
+	_, err := segment.Inspect(o.Path)
+	if err != nil && !changed(err) {
+		return nil // not to be read just now; whoever sends it will see
+	}
+	s.mu.Lock()
+	delete(s.unread, o.Key)
+	if err != nil {
+		s.drop(o)
+	}
+	s.mu.Unlock()
+	if err == nil {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("claim segment %d: %w: %w", o.Seq, ErrNotHeld, err), s.setAside(o.Path, err.Error()))
+}
+
+// changed says whether an error tells of a file's bytes, and not of the disk's or the process's trouble to read them.
+func changed(err error) bool {
+	var trouble *fs.PathError
+	return !errors.As(err, &trouble)
+}
+
+// drop forgets an object that will not be sent.
+func (s *Spool) drop(o Object) {
+	delete(s.waiting, o.Key)
+	delete(s.unread, o.Key)
+	if o.Kind == Segment {
+		s.used.Add(-o.Bytes)
 	}
 }
 
@@ -187,12 +290,18 @@ func (s *Spool) hold(seg events.Segment, tried bool) {
 func (s *Spool) Confirm(o Object) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.waiting[o.Key]; !ok {
-		return fmt.Errorf("confirm %s: the spool does not hold it", o.Key)
+	o, ok := s.waiting[o.Key]
+	if !ok {
+		return fmt.Errorf("confirm %s: %w", o.Key, ErrNotHeld)
 	}
-	s.confirm(o)
+	e := entry{At: now(), Confirmed: &confirmation{Key: o.Key, SHA256: o.SHA256}}
+	if i, ok := s.index[o.Key]; ok {
+		seg := s.segments[i].Segment
+		e.Confirmed.Segment = &seg
+	}
+	s.confirm(o, e.At)
 	// The file goes even when the journal does not take the entry: on a full disk, that makes room for both.
-	err := s.record(entry{Confirmed: o.Key})
+	err := s.record(e)
 	if gone := os.Remove(o.Path); !errors.Is(gone, fs.ErrNotExist) {
 		err = errors.Join(err, gone)
 	}
@@ -202,11 +311,11 @@ func (s *Spool) Confirm(o Object) error {
 	return nil
 }
 
-func (s *Spool) confirm(o Object) {
-	delete(s.waiting, o.Key)
+func (s *Spool) confirm(o Object, at time.Time) {
+	s.drop(o)
 	if i, ok := s.index[o.Key]; ok {
 		s.segments[i].Confirmed = true
-		s.used.Add(-s.segments[i].Bytes)
+		s.confirmedAt = at
 		s.totals.uploaded += s.segments[i].Packets
 		s.totals.uploadedBytes += uint64(s.segments[i].Bytes)
 	}
@@ -243,7 +352,10 @@ func (s *Spool) Room() int64 { return s.limit - s.used.Load() }
 func (s *Spool) Segments() []events.Segment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sorted := slices.Clone(s.segments)
+	sorted := make([]events.Segment, 0, len(s.segments))
+	for _, h := range s.segments {
+		sorted = append(sorted, h.Segment)
+	}
 	slices.SortFunc(sorted, func(a, b events.Segment) int { return a.Seq - b.Seq })
 	return sorted
 }
@@ -255,8 +367,9 @@ func (s *Spool) Totals() Totals {
 	return s.totals
 }
 
-// Checkpoint makes the next checkpoint. It is to be shipped also when an error says that the disk did not take it.
-func (s *Spool) Checkpoint(state string, tally events.Tally, note string) (Object, error) {
+// Checkpoint makes the next checkpoint. host are the counters of events.Checkpoint.Host. It is to be shipped also when
+// an error says that the disk did not take it.
+func (s *Spool) Checkpoint(state string, tally events.Tally, host map[string]uint64, note string) (Object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	pending := 0
@@ -268,6 +381,7 @@ func (s *Spool) Checkpoint(state string, tally events.Tally, note string) (Objec
 	c := events.Checkpoint{
 		Version: events.RecordVersion, Capture: s.capture, UserID: s.userID, Seq: s.checkpoints + 1, At: now(),
 		State: state, Tally: tally, Segments: len(s.segments), Pending: pending, Previous: s.lastDigest, Note: note,
+		Confirmed: s.confirmedAt, Host: host,
 	}
 	data, err := json.Marshal(c)
 	if err != nil {
@@ -347,15 +461,21 @@ func (s *Spool) Remark(text string) error {
 	return s.record(entry{Remark: text})
 }
 
-// Remarks is everything noted so far.
+// Remarks is everything noted so far, and what was cut to make room.
 func (s *Spool) Remarks() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.remarks)
+	remarks := slices.Clone(s.remarks)
+	if text := s.reductions(); text != "" {
+		remarks = append(remarks, text)
+	}
+	return remarks
 }
 
 func (s *Spool) record(e entry) error {
-	e.At = now()
+	if e.At.IsZero() {
+		e.At = now()
+	}
 	return s.journal.add(e)
 }
 
@@ -379,4 +499,13 @@ func writeFile(path string, data []byte) error {
 		return errors.Join(err, os.Remove(temporary))
 	}
 	return os.Rename(temporary, path)
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }

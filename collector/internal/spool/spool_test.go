@@ -41,14 +41,18 @@ func crash(t *testing.T, s *Spool) {
 // seal writes a segment of n packets of 100 bytes and seals it; the spool does not know yet.
 func seal(t *testing.T, s *Spool, seq, n int) segment.File {
 	t.Helper()
+	return sealFrames(t, s, seq, slices.Repeat([][]byte{make([]byte, 100)}, n))
+}
+
+// sealFrames does the same for some frames, of which every other was longer on the wire.
+func sealFrames(t *testing.T, s *Spool, seq int, frames [][]byte) segment.File {
+	t.Helper()
 	var file segment.File
 	w := segment.NewWriter(segment.Config{
-		Dir: s.SegmentDir(), First: seq, MaxBytes: 1 << 20, MaxAge: time.Hour, Sealed: func(f segment.File) { file = f },
+		Dir: s.SegmentDir(), First: seq, MaxBytes: 1 << 20, MaxAge: time.Hour, Buffers: 2, Sealed: func(f segment.File) { file = f },
 	})
-	for i := range n {
-		if !w.Write(time.Now().UnixNano(), make([]byte, 100), 100+i%2) {
-			t.Fatal("not taken")
-		}
+	for i, frame := range frames {
+		w.Write(time.Now().UnixNano(), frame, len(frame)+i%2)
 	}
 	w.Close()
 	if err := w.Run(context.Background()); err != nil {
@@ -68,7 +72,7 @@ func add(t *testing.T, s *Spool, f segment.File) Object {
 
 func checkpoint(t *testing.T, s *Spool, tally events.Tally) (Object, events.Checkpoint) {
 	t.Helper()
-	o, err := s.Checkpoint(events.CollectorCapturing, s.Totals().Fill(tally), "")
+	o, err := s.Checkpoint(events.CollectorCapturing, s.Totals().Fill(tally), nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,6 +253,10 @@ func TestRestartAfterTheEnd(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
 	o := add(t, s, seal(t, s, 1, 10))
+	if _, err := s.Claim(o); err != nil {
+		t.Fatal(err)
+	}
+	untried := add(t, s, seal(t, s, 2, 10))
 	if err := s.Stop(events.StopAsked); err != nil {
 		t.Fatal(err)
 	}
@@ -261,10 +269,10 @@ func TestRestartAfterTheEnd(t *testing.T) {
 	if s.Resumed().Stop != events.StopAsked || s.Concluded() != manifest.SHA256 || len(s.Remarks()) != 0 {
 		t.Errorf("resumed %+v, manifest %q, remarks %q", s.Resumed(), s.Concluded(), s.Remarks())
 	}
-	if got := s.Waiting(); len(got) != 2 || !got[0].Tried || !got[1].Tried || string(got[1].Data) != string(manifest.Data) {
+	if got := s.Waiting(); len(got) != 3 || !got[0].Tried || got[1].Tried || !got[2].Tried || string(got[2].Data) != string(manifest.Data) {
 		t.Errorf("waiting %+v", got)
 	}
-	for _, o := range []Object{o, manifest} {
+	for _, o := range []Object{o, untried, manifest} {
 		if err := s.Confirm(o); err != nil {
 			t.Error(err)
 		}
@@ -379,7 +387,7 @@ func TestJournalOnAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, sealed := s.Add(second)
-	report, told := s.Checkpoint(events.CollectorCapturing, events.Tally{}, "")
+	report, told := s.Checkpoint(events.CollectorCapturing, events.Tally{}, nil, "")
 	confirmed := s.Confirm(o)
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
 		t.Fatal(err)

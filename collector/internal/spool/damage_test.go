@@ -1,0 +1,351 @@
+package spool
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"flashtap/collector/segment"
+	"flashtap/events"
+)
+
+// eventful is the folder of a spool to which everything has happened: segment 1 is confirmed, 2 was sent, 3 cut and
+// 4 whole; checkpoint 1 is confirmed and 2 not; capturing was stopped and the last word said. It was resumed once.
+func eventful(t *testing.T) (dir string, sealed []events.Segment) {
+	t.Helper()
+	dir = t.TempDir()
+	s := openFor(t, dir, 4)
+	first, second := traffic(t, s, 1), traffic(t, s, 2)
+	report, _ := checkpoint(t, s, events.Tally{Received: 20, Written: 20, WrittenBytes: 20_000, Truncated: 10})
+	for _, o := range []Object{first, second} {
+		if _, err := s.Claim(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, o := range []Object{first, report} {
+		if err := s.Confirm(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	crash(t, s)
+	s = openFor(t, dir, 4)
+	traffic(t, s, 3)
+	s.relief.on = true
+	s.limit = 2 * wholeLen
+	relieve(t, s)
+	traffic(t, s, 4)
+	checkpoint(t, s, events.Tally{Received: 43, Written: 40, WrittenBytes: 40_000, Truncated: 20, Rejected: events.Rejected{Malformed: 3}})
+	if err := s.Stop(events.StopAsked); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Conclude(events.CollectorManifest{StopReason: events.StopAsked}); err != nil {
+		t.Fatal(err)
+	}
+	if got := state(s); got != "whole, confirmed | whole | cut | whole" {
+		t.Fatalf("segments %s", got)
+	}
+	sealed = s.Segments()
+	crash(t, s)
+	return dir, sealed
+}
+
+func readLines(t *testing.T, dir string) [][]byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, journalFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Collect(bytes.Lines(data))
+}
+
+func writeJournal(t *testing.T, dir string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, journalFile), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func copyOf(t *testing.T, dir string) string {
+	t.Helper()
+	copied := filepath.Join(t.TempDir(), "spool")
+	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}
+
+// Whichever line of the journal is damaged, every segment is there afterwards, once and with what is known of it; none
+// is taken for confirmed that is not, and the damaged journal is kept.
+func TestEveryLineOfTheJournalDamaged(t *testing.T) {
+	dir, sealed := eventful(t)
+	lines := readLines(t, dir)
+	damages := map[string]func(line []byte) []byte{
+		"a flipped bit": func(line []byte) []byte { line[len(line)/2] ^= 4; return line },
+		"zeros":         func(line []byte) []byte { return make([]byte, len(line)) },
+		"no end":        func(line []byte) []byte { return line[:len(line)-1] },
+	}
+	for i, line := range lines {
+		lost, err := parseLine(line)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, damage := range damages {
+			if what == "no end" && i == len(lines)-1 {
+				continue // which is what a crash leaves
+			}
+			damaged := slices.Clone(lines)
+			damaged[i] = damage(bytes.Clone(line))
+			t.Run(fmt.Sprintf("%s in line %d %.12s", what, i+1, line[40:]), func(t *testing.T) {
+				copied := copyOf(t, dir)
+				writeJournal(t, copied, bytes.Join(damaged, nil))
+				s := openFor(t, copied, 4)
+				kept, err := os.ReadFile(filepath.Join(copied, damagedDir, journalFile))
+				if err != nil || !bytes.Equal(kept, bytes.Join(damaged, nil)) {
+					t.Errorf("the damaged journal is not kept: %v", err)
+				}
+				intact(t, s)
+				if what == "no end" {
+					lost = entry{} // but for a line break
+				}
+				nothingIsLost(t, s, sealed, lost)
+				segments, remarks := s.Segments(), s.Remarks()
+				if !strings.Contains(strings.Join(remarks, "\n"), "journal was damaged") {
+					t.Errorf("remarks: %q", remarks)
+				}
+				crash(t, s)
+
+				s = openFor(t, copied, 4) // which is no longer damaged
+				intact(t, s)
+				if got := s.Segments(); !slices.Equal(got, segments) {
+					t.Errorf("after a second restart: segments\n%+v, not\n%+v", got, segments)
+				}
+				for _, o := range s.Waiting() {
+					if !o.Tried {
+						t.Errorf("%s %d may have been sent before, for all that is known", o.Kind, o.Seq)
+					}
+				}
+				checkpoint(t, s, s.Resumed().Tally)
+				crash(t, s)
+			})
+		}
+	}
+}
+
+// nothingIsLost compares a spool that has lost an entry with what was sealed.
+func nothingIsLost(t *testing.T, s *Spool, sealed []events.Segment, lost entry) {
+	t.Helper()
+	got := s.Segments()
+	if len(got) != len(sealed) {
+		t.Fatalf("segments %+v", got)
+	}
+	for i, want := range sealed {
+		seg := got[i]
+		switch {
+		case lost.Confirmed != nil && lost.Confirmed.Key == want.Key:
+			want.Confirmed = false // until seal looks into the store
+		case lost.Reduced != nil && lost.Reduced.Is.Key == want.Key:
+			want.Reduced = want.Truncated - lost.Reduced.Was.Truncated // at least
+		}
+		if fmt.Sprintf("%+v", seg) != fmt.Sprintf("%+v", want) {
+			t.Errorf("segment\n%+v, want\n%+v", seg, want)
+		}
+	}
+	tally := s.Resumed().Tally
+	if tally.Written != 40 || tally.WrittenBytes != 40_000 || tally.Truncated != 20 || tally.Unwritten != 0 || tally.Rejected.Malformed != 3 || !tally.Balanced() {
+		t.Errorf("resumed with %+v", tally)
+	}
+	if stop := s.Resumed().Stop; (stop == "") != (lost.Stop != "") {
+		t.Errorf("stopped: %q", stop)
+	}
+	if next := s.NextSegment(); next < 5 || next > 30 {
+		t.Errorf("the next segment is %d", next)
+	}
+	if s.checkpoints < 2 || s.checkpoints > 30 || s.Concluded() == "" {
+		t.Errorf("%d checkpoints, manifest %q", s.checkpoints, s.Concluded())
+	}
+	if report := s.lastDigest; report != digestOfCheckpoint(t, s, 2) {
+		t.Errorf("the chain ends in %s", report)
+	}
+}
+
+func digestOfCheckpoint(t *testing.T, s *Spool, seq int) string {
+	t.Helper()
+	for _, o := range s.Waiting() {
+		if o.Kind == Checkpoint && o.Seq == seq {
+			return o.SHA256
+		}
+	}
+	t.Errorf("checkpoint %d does not wait", seq)
+	return ""
+}
+
+// A restart that crashes in the middle of mending mends again.
+func TestCrashWhileAJournalIsMended(t *testing.T) {
+	dir, sealed := eventful(t)
+	lines := readLines(t, dir)
+	lines[2][50] ^= 1 // segment 2 is sealed
+	writeJournal(t, dir, bytes.Join(lines, nil))
+
+	linked := copyOf(t, dir) // the crash came before the new journal had its name
+	if err := os.Mkdir(filepath.Join(linked, damagedDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(linked, journalFile), filepath.Join(linked, damagedDir, journalFile)); err != nil {
+		t.Fatal(err)
+	}
+	crash(t, openFor(t, dir, 4))
+	mended := readLines(t, dir)
+	begun := -1
+	for i, line := range mended {
+		if e, err := parseLine(line); err != nil {
+			t.Fatalf("line %d of the new journal: %v", i+1, err)
+		} else if e.Damaged != nil {
+			begun = i
+		}
+	}
+	if begun < 0 {
+		t.Fatal("the new journal does not say that another was damaged")
+	}
+	for n := begun + 1; n <= len(mended); n++ {
+		copied := copyOf(t, dir)
+		writeJournal(t, copied, bytes.Join(mended[:n], nil))
+		s := openFor(t, copied, 4)
+		intact(t, s)
+		nothingIsLost(t, s, sealed, entry{})
+		crash(t, s)
+	}
+	s := openFor(t, linked, 4)
+	defer s.Close()
+	intact(t, s)
+	nothingIsLost(t, s, sealed, entry{})
+}
+
+// Numbers that a lost entry may have given away are not given away again.
+func TestNumbersAfterDamage(t *testing.T) {
+	dir := t.TempDir()
+	s := openFor(t, dir, 20)
+	for seq := 1; seq <= 6; seq++ {
+		o := traffic(t, s, seq)
+		report, _ := checkpoint(t, s, events.Tally{Received: uint64(10 * seq), Written: uint64(10 * seq)})
+		for _, o := range []Object{o, report} {
+			if err := s.Confirm(o); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	crash(t, s)
+	lines := readLines(t, dir)
+	lost := len(lines) - 4 // all that says anything of segment 6 and checkpoint 6
+	writeJournal(t, dir, append(bytes.Join(lines[:lost], nil), make([]byte, len(bytes.Join(lines[lost:], nil)))...))
+	s = openFor(t, dir, 20)
+	defer s.Close()
+	if got := s.Segments(); len(got) != 5 {
+		t.Fatalf("segments %+v", got)
+	}
+	if next := s.NextSegment(); next <= 6 {
+		t.Errorf("the next segment is %d, which the store may have", next)
+	}
+	if _, c := checkpoint(t, s, events.Tally{}); c.Seq <= 6 || c.Previous == "" {
+		t.Errorf("the next checkpoint is %d behind %q", c.Seq, c.Previous)
+	}
+}
+
+// Of a journal of which nothing can be read, the files on the disk are left.
+func TestJournalOfWhichNothingIsLeft(t *testing.T) {
+	for reason, journal := range map[string][]byte{
+		"zeros":                  make([]byte, 5000),
+		"empty":                  nil,
+		"something else":         []byte("hello\nthere\n"),
+		"the start of a line":    []byte(`{"at":"2026-11-22T03:04:05Z","beg`),
+		"an object that is none": []byte("{}\n"),
+	} {
+		t.Run(reason, func(t *testing.T) {
+			dir := t.TempDir()
+			s := openFor(t, dir, 4)
+			traffic(t, s, 1)
+			traffic(t, s, 2)
+			_, report := checkpoint(t, s, events.Tally{Received: 25, Written: 20, Rejected: events.Rejected{Malformed: 5}})
+			last := s.lastDigest
+			crash(t, s)
+			half, err := os.ReadFile(s.Waiting()[1].Path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(s.SegmentDir(), segment.OpenName(3)), half[:len(half)-1], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			writeJournal(t, dir, journal)
+			s = openFor(t, dir, 4)
+			intact(t, s)
+			if got := s.Segments(); len(got) != 3 || got[0].Packets != 10 || got[2].Packets != 9 || !got[2].Recovered {
+				t.Errorf("segments %+v", got)
+			}
+			if tally := s.Resumed().Tally; tally.Written != 29 || tally.Rejected != report.Tally.Rejected || !tally.Balanced() {
+				t.Errorf("resumed with %+v", tally)
+			}
+			if _, c := checkpoint(t, s, events.Tally{}); c.Previous != last {
+				t.Errorf("the chain goes on behind %q, not %q", c.Previous, last)
+			}
+			crash(t, s)
+			s = openFor(t, dir, 4)
+			defer s.Close()
+			if got := s.Segments(); len(got) != 3 {
+				t.Errorf("after a second restart: segments %+v", got)
+			}
+		})
+	}
+}
+
+// A damaged journal that says somewhere whose it is belongs to nobody else; nor does one of another version.
+func TestDamagedJournalOfSomebodyElse(t *testing.T) {
+	dir, _ := eventful(t)
+	lines := readLines(t, dir)
+	other := events.CaptureID("20261122T030405Z-eni-0a1b2c3d4e5f60719")
+	for reason, damage := range map[string]func([][]byte){
+		"its first line is readable":      func(lines [][]byte) { lines[3] = []byte("nothing\n") },
+		"its first line is not":           func(lines [][]byte) { lines[0] = []byte("nothing\n") },
+		"most of it can't be read at all": func(lines [][]byte) { clear(lines[0]); clear(lines[2]); clear(lines[3]); clear(lines[4]) },
+	} {
+		damaged := make([][]byte, 0, len(lines))
+		for _, line := range lines {
+			damaged = append(damaged, bytes.Clone(line))
+		}
+		damage(damaged)
+		writeJournal(t, dir, bytes.Join(damaged, nil))
+		if _, err := Open(dir, other, userID, 1<<20); err == nil || !strings.Contains(err.Error(), string(capture)) {
+			t.Errorf("%s: %v", reason, err)
+		}
+		if there, err := exists(filepath.Join(dir, damagedDir)); there || err != nil {
+			t.Errorf("%s: what belongs to somebody else was touched, %v", reason, err)
+		}
+	}
+	newer, err := appendLine(nil, entry{Begin: &beginning{Version: events.RecordVersion + 1, Capture: capture, UserID: userID}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeJournal(t, dir, append(newer, "in a form that nobody knows yet\n"...))
+	if _, err := Open(dir, capture, userID, 1<<20); err == nil || !strings.Contains(err.Error(), "version 2") {
+		t.Errorf("a journal of a newer version: %v", err)
+	}
+}
+
+// What cannot be read does not push out what could not be read before.
+func TestSetAsideKeepsEverything(t *testing.T) {
+	dir := t.TempDir()
+	s := openFor(t, dir, 4)
+	crash(t, s)
+	for i := range 3 {
+		if err := os.WriteFile(filepath.Join(dir, segmentsDir, segment.OpenName(1)), fmt.Appendf(nil, "what is it, %d?", i), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		crash(t, openFor(t, dir, 4))
+	}
+	files, err := os.ReadDir(filepath.Join(dir, damagedDir))
+	if err != nil || len(files) != 3 {
+		t.Errorf("%v, %v", files, err)
+	}
+}
