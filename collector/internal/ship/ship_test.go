@@ -103,6 +103,8 @@ func (n *notes) Confirm(o spool.Object) error {
 	return nil
 }
 
+func (n *notes) Claim(o spool.Object) (spool.Object, error) { return o, nil }
+
 func (n *notes) has(key string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -127,7 +129,15 @@ func quick(t *testing.T, cfg Config, p putter) (*Shipper, *notes) {
 	t.Helper()
 	cfg.First, cfg.Denied, cfg.Longest = time.Millisecond, 2*time.Millisecond, 10*time.Millisecond
 	n := &notes{}
-	s := New(cfg, p, n, slog.New(slog.DiscardHandler))
+	s := New(cfg, p, n, quiet)
+	run(t, s)
+	return s, n
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// run sets a shipper to work until the test ends.
+func run(t *testing.T, s *Shipper) {
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
@@ -137,7 +147,6 @@ func quick(t *testing.T, cfg Config, p putter) (*Shipper, *notes) {
 			t.Error(err)
 		}
 	})
-	return s, n
 }
 
 func object(t *testing.T, kind spool.Kind, seq int, content string) spool.Object {
@@ -300,7 +309,7 @@ func TestAttemptHasAnEnd(t *testing.T) {
 }
 
 func TestEndLeavesTheRestInTheQueue(t *testing.T) {
-	s := New(Config{Parallel: 2, First: time.Hour, Longest: time.Hour}, refusing{}, &notes{}, slog.New(slog.DiscardHandler))
+	s := New(Config{Parallel: 2, First: time.Hour, Longest: time.Hour}, refusing{}, &notes{}, quiet)
 	for i := range 5 {
 		s.Add(object(t, spool.Segment, i+1, fmt.Sprint(i)))
 	}
@@ -317,7 +326,7 @@ func TestEndLeavesTheRestInTheQueue(t *testing.T) {
 func TestHurryEndsTheWaiting(t *testing.T) {
 	p := &failingOnce{}
 	n := &notes{}
-	s := New(Config{First: time.Hour, Longest: time.Hour}, p, n, slog.New(slog.DiscardHandler))
+	s := New(Config{First: time.Hour, Longest: time.Hour}, p, n, quiet)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()

@@ -22,8 +22,9 @@ type putter interface {
 	Put(ctx context.Context, o spool.Object, body io.ReadSeeker) error
 }
 
-// confirmer is the spool as a shipper needs it.
-type confirmer interface {
+// holder is the spool as a shipper needs it.
+type holder interface {
+	Claim(spool.Object) (spool.Object, error)
 	Confirm(spool.Object) error
 }
 
@@ -37,6 +38,10 @@ type Config struct {
 
 	AttemptBase time.Duration // what an attempt may take, whatever the size
 	AttemptRate int64         // bytes a second that it has to reach beyond that
+
+	// Rate is how many bytes a second all objects together may take on their way; 0: no limit. It is there to protect a
+	// link, so it holds while draining as well: what the time for that leaves unsent stays in the spool, and is declared.
+	Rate int64
 
 	// Refused is told about an object that is not confirmed and never will be: something else has its key.
 	Refused func(spool.Object)
@@ -68,8 +73,9 @@ func (c Config) withDefaults() Config {
 type Shipper struct {
 	cfg   Config
 	store putter
-	spool confirmer
+	spool holder
 	log   *slog.Logger
+	pace  *pace // nil: as fast as it goes
 
 	mu     sync.Mutex
 	queue  []spool.Object
@@ -79,9 +85,10 @@ type Shipper struct {
 }
 
 // New makes a shipper that Run sets to work.
-func New(cfg Config, store putter, spool confirmer, log *slog.Logger) *Shipper {
+func New(cfg Config, store putter, spool holder, log *slog.Logger) *Shipper {
+	cfg = cfg.withDefaults()
 	return &Shipper{
-		cfg: cfg.withDefaults(), store: store, spool: spool, log: log,
+		cfg: cfg, store: store, spool: spool, log: log, pace: newPace(cfg.Rate),
 		change: make(chan struct{}), hurry: make(chan struct{}),
 	}
 }
@@ -111,7 +118,7 @@ func (s *Shipper) Settle(ctx context.Context) error {
 	}
 }
 
-// Hurry ends all waiting between attempts, since the time for them is running out.
+// Hurry ends all waiting between attempts, since the time for them is running out. Config.Rate holds all the same.
 func (s *Shipper) Hurry() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,9 +178,19 @@ func (s *Shipper) changed() {
 	s.change = make(chan struct{})
 }
 
-// deliver sends one object until the store has it or something else is in its place; false: until ctx ended.
+// deliver sends one object until the store has it, something else is in its place, or there is nothing to send; false:
+// until ctx ended.
 func (s *Shipper) deliver(ctx context.Context, o spool.Object) bool {
+	queued := o
+	o, err := s.spool.Claim(o)
+	if errors.Is(err, spool.ErrNotHeld) {
+		s.log.Error("nothing to send", "key", queued.Key, "err", err)
+		return true
+	}
 	log := s.log.With("key", o.Key)
+	if err != nil {
+		log.Error("note a first attempt", "err", err)
+	}
 	if o.Kind == spool.Segment {
 		log = log.With("segment", o.Seq)
 	}
@@ -217,19 +234,31 @@ func (s *Shipper) deliver(ctx context.Context, o spool.Object) bool {
 
 // attempt sends an object once, within a time that grows with its size.
 func (s *Shipper) attempt(ctx context.Context, o spool.Object) error {
-	limit := s.cfg.AttemptBase + time.Duration(float64(o.Bytes)/float64(s.cfg.AttemptRate)*float64(time.Second))
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, s.limit(o.Bytes))
 	defer cancel()
 	if o.Data != nil {
-		return s.store.Put(ctx, o, bytes.NewReader(o.Data))
+		return s.store.Put(ctx, o, s.pace.reader(ctx, bytes.NewReader(o.Data)))
 	}
 	file, err := os.Open(o.Path)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", o.Key, err)
 	}
 	defer file.Close()
-	return s.store.Put(ctx, o, file)
+	return s.store.Put(ctx, o, s.pace.reader(ctx, file))
 }
+
+// limit is how long an attempt to send so many bytes may take: as long as a slow store needs, and before that as long
+// as Rate keeps it, which the others on their way share.
+func (s *Shipper) limit(bytes int64) time.Duration {
+	seconds := float64(bytes) / float64(s.cfg.AttemptRate)
+	if s.cfg.Rate > 0 {
+		seconds += float64(bytes) / float64(s.cfg.Rate) * float64(s.cfg.Parallel)
+	}
+	return s.cfg.AttemptBase + time.Duration(min(seconds, maxAttempt.Seconds())*float64(time.Second))
+}
+
+// maxAttempt is longer than any capture, and short enough to be counted in nanoseconds.
+const maxAttempt = 30 * 24 * time.Hour
 
 // verdict is what an answer of the store means.
 type verdict int

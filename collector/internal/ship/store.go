@@ -73,7 +73,7 @@ func (s *Store) Put(ctx context.Context, o spool.Object, body io.ReadSeeker) err
 	_, err = s.client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket:         aws.String(s.bucket),
 		Key:            aws.String(o.Key),
-		Body:           body,
+		Body:           plain{body},
 		ContentLength:  aws.Int64(o.Bytes),
 		ContentType:    aws.String(o.ContentType),
 		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(digest)),
@@ -81,6 +81,11 @@ func (s *Store) Put(ctx context.Context, o spool.Object, body io.ReadSeeker) err
 	}, s3.WithAPIOptions(knownDigest(o.SHA256)))
 	return err
 }
+
+// plain hides what else a body can do. One that has a method WriteTo, as files have, lets smithy-go (v1.28.8) break a
+// connection now and then when the store answers at once: its wrapper says io.EOF from WriteTo once it is closed, which
+// net/http takes for a failed write.
+type plain struct{ io.ReadSeeker }
 
 // knownDigest signs the body with a digest that is known already, so that nobody reads the file twice.
 func knownDigest(digest string) func(*middleware.Stack) error {
