@@ -12,6 +12,9 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -134,27 +137,51 @@ func (r *run) enter() (next int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("read the folder of the capture: %w", err)
 	}
+	var before []int
 	for _, e := range entries {
 		path := filepath.Join(r.cfg.Dir, e.Name())
 		seq := segment.Number(path)
 		if seq == 0 {
 			continue
 		}
-		next = max(next, seq)
 		if e.Name() != segment.OpenName(seq) {
-			r.remark(fmt.Sprintf("segment %d was there before this capture began; it is not in its tally", seq))
+			before = append(before, seq)
+			next = max(next, seq)
 			continue
 		}
 		f, cut, err := segment.Recover(path)
 		switch {
 		case errors.Is(err, segment.ErrEmpty):
+			r.fault(fmt.Sprintf("segment %d was open when a crash came, and held no whole packet: its number is given again", seq))
+			continue
 		case err != nil:
 			return 0, err
-		default:
-			r.fault(fmt.Sprintf("segment %d is what a crash had left of it: %d packets; %d bytes behind them were cut off; it is not in the tally", seq, f.Packets, cut))
 		}
+		next = max(next, seq)
+		r.fault(fmt.Sprintf("segment %d is what a crash had left of it: %d packets; %d bytes behind them were cut off; it is not in the tally", seq, f.Packets, cut))
+	}
+	if len(before) > 0 {
+		r.remark(fmt.Sprintf("segments %s were there before this capture began; they are not in its tally", spans(before)))
 	}
 	return next + 1, nil
+}
+
+// spans writes numbers as a person does: 1 to 7, 9.
+func spans(numbers []int) string {
+	slices.Sort(numbers)
+	var parts []string
+	for len(numbers) > 0 {
+		n := 1
+		for n < len(numbers) && numbers[n] == numbers[0]+n {
+			n++
+		}
+		part := strconv.Itoa(numbers[0])
+		if n > 1 {
+			part += fmt.Sprintf(" to %d", numbers[n-1])
+		}
+		parts, numbers = append(parts, part), numbers[n:]
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (r *run) capture(ctx context.Context, writer *segment.Writer, sink *ingest.Sink, space *space) (Manifest, error) {
