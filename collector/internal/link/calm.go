@@ -73,8 +73,12 @@ func Calm(iface string) (*Calmed, error) {
 		if l.Attrs().Flags&net.FlagLoopback != 0 {
 			continue // nothing merges there
 		}
+		before := len(c.changed)
 		c.calm(l, tunnels)
 		c.widen(l)
+		if len(c.changed) > before && l.Attrs().OperState == netlink.OperUp {
+			awaitLink(tool, l.Attrs().Name)
+		}
 	}
 	if len(c.changed) == 0 {
 		tool.Close()
@@ -196,9 +200,6 @@ func (c *Calmed) widen(l netlink.Link) {
 	}
 	c.changed = append(c.changed, change{iface: name, ring: before})
 	c.remark("interface %s: its receive rings were enlarged from %d to %d entries", name, before, ring.RxPending)
-	if l.Attrs().OperState == netlink.OperUp {
-		awaitLink(c.tool, name)
-	}
 }
 
 // ringEntries is how long a receive ring is to be: the driver's maximum, as long as the buffers of all rings, which
@@ -261,7 +262,19 @@ func (c change) undo(tool *ethtool.Ethtool) error {
 	for _, feature := range c.features {
 		on[feature] = true
 	}
-	return tool.Change(c.iface, on)
+	if err := tool.Change(c.iface, on); err != nil {
+		return err
+	}
+	now, err := tool.Features(c.iface)
+	if err != nil {
+		return err
+	}
+	for _, feature := range c.features {
+		if !now[feature] {
+			return fmt.Errorf("%s stays off", feature)
+		}
+	}
+	return nil
 }
 
 // command is what a person types to undo a change (ethtool(8)).
