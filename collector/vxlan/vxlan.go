@@ -38,3 +38,10 @@ func Decap(datagram []byte) (frame []byte, vni uint32, err error) {
 	}
 	return datagram[HeaderLen:], binary.BigEndian.Uint32(datagram[4:8]) >> 8, nil
 }
+
+// VNI reads a datagram's header alone, for frames that were cut so early that Decap takes them for none. ok is false
+// without the I flag. The datagram is at least HeaderLen bytes long, as Outer and Unwrap leave it.
+func VNI(datagram []byte) (vni uint32, ok bool) {
+	h := (*[HeaderLen]byte)(datagram)
+	return binary.BigEndian.Uint32(h[4:]) >> 8, h[0]&flagI != 0
+}
