@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
@@ -26,6 +27,7 @@ type SinkConfig struct {
 	Writer    *segment.Writer // the sink is the only one to hand it frames
 	Room      func() int64    // bytes that may still be written
 	RoomAgain int64           // once it was full, how many have to be free before frames are written again
+	Place     string          // what may be full, in words; default: spool
 
 	// Remark is told what a reader of the evidence must know. It must not call the sink.
 	Remark func(text string)
@@ -57,6 +59,7 @@ type gap struct {
 
 // NewSink makes a sink.
 func NewSink(cfg SinkConfig) *Sink {
+	cfg.Place = cmp.Or(cfg.Place, "spool")
 	s := &Sink{cfg: cfg, exhausted: make(chan struct{})}
 	for _, addr := range cfg.Sources {
 		s.sources = append(s.sources, addr.As16())
@@ -139,7 +142,7 @@ func (s *Sink) reject(fault vxlan.Fault) {
 func (s *Sink) miss() {
 	if s.gap == nil {
 		s.gap = &gap{began: time.Now()}
-		s.remark("spool full: genuine frames are not written, until the store has confirmed more of what waits on disk")
+		s.remark(s.cfg.Place + " full: genuine frames are not written until there is room again")
 		s.cfg.Writer.Rotate() // what is there may go, and make room
 	}
 	s.gap.frames++
@@ -150,7 +153,7 @@ func (s *Sink) miss() {
 func (s *Sink) room() int64 {
 	room := s.cfg.Room() - s.cfg.Writer.Unsealed()
 	if s.gap != nil && room >= s.cfg.RoomAgain {
-		s.endGap("spool has room again")
+		s.endGap(s.cfg.Place + " has room again")
 	}
 	return room
 }
@@ -218,7 +221,7 @@ func (s *Sink) Close() {
 	defer s.mu.Unlock()
 	s.over = true
 	if s.gap != nil {
-		s.endGap("capturing ended while the spool was full")
+		s.endGap("capturing ended while the " + s.cfg.Place + " was full")
 	}
 	s.cfg.Writer.Close()
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -106,17 +105,18 @@ func Run(ctx context.Context, cfg Config) (Manifest, error) {
 	if err := space.look(); err != nil {
 		return r.man, err
 	}
-	reserve := min(cfg.ReserveBytes, max(space.room()/reserveShare, 0))
+	reserve := min(cfg.ReserveBytes, max(space.free/reserveShare, 0))
 	writer := segment.NewWriter(segment.Config{
 		Dir: cfg.Dir, First: first, MaxBytes: cfg.SegmentBytes, MaxAge: cfg.SegmentAge, NoDigest: !cfg.Digest,
 		Reserve: reserve, Evict: true, Sealed: r.sealed, Trouble: func(err error) { r.fault("disk: " + err.Error()) },
 	})
+	space.writer = writer
 	if err := writer.Prepare(ctx); err != nil {
 		r.remark("disk space is not reserved: " + err.Error())
 	}
 	sink := ingest.NewSink(ingest.SinkConfig{
 		VNI: cfg.VNI, AnyVNI: cfg.AnyVNI, Sources: cfg.Sources, MaxBytes: cfg.MaxBytes, Writer: writer,
-		Room: space.room, RoomAgain: 1 << 20, Remark: r.remark,
+		Room: space.room, RoomAgain: 1 << 20, Place: "disk", Remark: r.remark,
 	})
 	return r.capture(ctx, writer, sink, space)
 }
@@ -349,31 +349,4 @@ func (r *run) say(list *[]string, text string) {
 	}
 	r.cfg.Log.Warn(text)
 	*list = append(*list, text)
-}
-
-// space is what a disk has left, as of the last look.
-type space struct {
-	dir  string
-	keep int64
-
-	mu   sync.Mutex
-	free int64
-}
-
-func (s *space) look() error {
-	free, err := freeBytes(s.dir)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		s.free = math.MaxInt64 // the disk itself will say when it is full
-		return fmt.Errorf("ask for the free space of %s: %w", s.dir, err)
-	}
-	s.free = free - s.keep
-	return nil
-}
-
-func (s *space) room() int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.free
 }
