@@ -331,6 +331,19 @@ func TestLiveTunnelsAreFoundAnyTime(t *testing.T) {
 	expect("a device that was moved", "a socket of the kernel or of another program on port 4789")
 	command(t, "ip", "-n", sender.name, "link", "delete", "vxlan0")
 	expect("a device that is gone")
+
+	collector.tunnel(t, "vxlan0", 4789)
+	for state, want := range map[string][]string{"off": nil, "on": {"interface eth0: rx-gro is on while there is the vxlan device vxlan0 on port 4789"}} {
+		collector.in(t, "ethtool", "-K", "eth0", "gro", state)
+		if got, err := w.Risks(); !slices.Equal(got, want) || err != nil {
+			t.Errorf("with GRO %s: %q, %v, want %q", state, got, err, want)
+		}
+	}
+	command(t, "ip", "-n", collector.name, "link", "delete", "vxlan0")
+	if got, err := w.Risks(); len(got) > 0 || err != nil {
+		t.Errorf("without a tunnel: %q, %v", got, err)
+	}
+
 	var own *net.UDPConn
 	collector.run(t, func() (err error) {
 		own, err = net.ListenUDP("udp", &net.UDPAddr{Port: 6081})
@@ -552,7 +565,8 @@ func watched(privilege string) error {
 		var errLosses, errTunnels error
 		s.Losses, errLosses = w.Losses()
 		s.Tunnels, errTunnels = w.Tunnels()
-		s.Error = fmt.Sprint(errors.Join(errLosses, errTunnels))
+		s.Risks, err = w.Risks()
+		s.Error = fmt.Sprint(errors.Join(errLosses, errTunnels, err))
 	}
 	s.Restore = fmt.Sprint(c.Restore())
 	return json.NewEncoder(os.Stdout).Encode(s)
@@ -622,6 +636,9 @@ func TestLiveAConfinedCollectorGoesOnWatching(t *testing.T) {
 			s = next()
 			if s.Losses.Dropped != 1 || s.Error != "<nil>" || !slices.Equal(s.Tunnels, []string{"the vxlan device vxlan0 on port 4789"}) {
 				t.Errorf("%+v", s)
+			}
+			if risk := privilege == "confined nobody"; len(s.Risks) > 0 != risk {
+				t.Errorf("risks: %q", s.Risks)
 			}
 			stdin.Close()
 			s = next()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"os"
 	"regexp"
 	"slices"
@@ -162,12 +163,46 @@ func (w *Watcher) Close() error {
 	return nil
 }
 
-// Tunnels says in words what takes mirrored datagrams apart within the kernel by now, so that listeners may see
-// frames that never existed (see Calm).
+// Tunnels says in words what takes mirrored datagrams apart within the kernel by now, whether or not GRO is on.
 func (w *Watcher) Tunnels() ([]string, error) {
 	found, err := w.finder.find()
 	if err != nil {
 		return found, fmt.Errorf("look for tunnels: %w", err)
+	}
+	return found, nil
+}
+
+// Risks says in words what merges mirrored packets into ones that never existed by now, as Calm does: a tunnel that
+// came up, with GRO on, or what somebody has turned on again.
+func (w *Watcher) Risks() ([]string, error) {
+	found, err := w.risks()
+	if err != nil {
+		return found, fmt.Errorf("look for what merges packets on interface %s: %w", w.iface, err)
+	}
+	return found, nil
+}
+
+func (w *Watcher) risks() ([]string, error) {
+	tunnels, err := w.finder.find()
+	if err != nil {
+		return nil, err
+	}
+	all, err := w.finder.links.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, l := range below(w.iface, all) {
+		if l.Attrs().Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		on, err := w.tool.Features(l.Attrs().Name)
+		if err != nil {
+			return found, err
+		}
+		for _, risk := range risks(on, tunnels) {
+			found = append(found, fmt.Sprintf("interface %s: %s", l.Attrs().Name, risk))
+		}
 	}
 	return found, nil
 }
