@@ -349,3 +349,32 @@ func TestSetAsideKeepsEverything(t *testing.T) {
 		t.Errorf("%v, %v", files, err)
 	}
 }
+
+// What is left of cutting a segment goes when the segment is there, and stays for somebody to look at when it is not.
+func TestCopyWithoutItsSegment(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		dir := t.TempDir()
+		s := openFor(t, dir, 4)
+		o := traffic(t, s, 1)
+		if _, _, err := segment.Reduce(o.Path); err != nil {
+			t.Fatal(err)
+		}
+		if !there {
+			if err := os.Remove(o.Path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		crash(t, s)
+		s = openFor(t, dir, 4)
+		if n := len(s.Waiting()); (n == 1) != there {
+			t.Errorf("%d segments wait", n)
+		}
+		if left, err := exists(filepath.Join(s.SegmentDir(), segment.ReducingName(1))); left || err != nil {
+			t.Errorf("the copy is still where it was, %v", err)
+		}
+		if kept, err := exists(filepath.Join(dir, damagedDir, "000001.pcap.reducing")); kept == there || err != nil {
+			t.Errorf("the segment is there: %t; its copy is kept: %t, %v", there, kept, err)
+		}
+		crash(t, s)
+	}
+}
