@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -26,6 +27,7 @@ type workplace struct {
 	dir   string // for its files
 	bin   string // where the programs are that were built
 	vni   uint32
+	addr  netip.Addr // that the outer packets go to
 }
 
 // The names of ours and of the peers, as on the command line.
@@ -54,9 +56,14 @@ var collectors = []collector{
 	{
 		name: tcpdumpVXLAN, title: "tcpdump on a vxlan device", tool: "tcpdump",
 		before: func(w workplace) [][]string {
+			device := []string{"ip", "link", "add", vxlanDevice, "type", "vxlan", "id", fmt.Sprint(w.vni), "dstport", "4789", "dev", w.iface}
+			mtu := "8951" // what is left of 9001
+			if w.addr.Is6() {
+				device, mtu = append(device, "local", w.addr.String()), "8931"
+			}
 			return [][]string{
-				{"ip", "link", "add", vxlanDevice, "type", "vxlan", "id", fmt.Sprint(w.vni), "dstport", "4789", "dev", w.iface},
-				{"ip", "link", "set", vxlanDevice, "mtu", "8951", "up"},
+				device,
+				{"ip", "link", "set", vxlanDevice, "mtu", mtu, "up"},
 			}
 		},
 		args: func(w workplace) []string {

@@ -55,7 +55,7 @@ func offlineRows(rs results) (rows []row) {
 		peer string
 		want float64
 	}{{editcap, .35}, {"tcpdump -r -w", .30}, {"gopacket loop", .25}} {
-		r := row{goal: "P6", measure: "decapsulation from file to file, CPU ns a packet", load: "imix", against: c.peer, want: c.want, format: "%.0f"}
+		r := row{goal: "P6", measure: "decapsulation from file to file, CPU ns a packet, over " + c.peer, load: "imix", against: c.peer, want: c.want, format: "%.0f"}
 		rows = append(rows, ratio(r, us, rs.of(experimentOffline, c.peer, ""), app))
 	}
 	return rows

@@ -131,7 +131,8 @@ func why(runs ...results) string {
 	for _, rs := range runs {
 		for _, r := range rs {
 			if r.Err != "" {
-				return title(r.Collector) + ": " + oneLine(r.Err)
+				text, _, _ := strings.Cut(r.Err, "\n")
+				return title(r.Collector) + ": " + oneLine(text)
 			}
 		}
 	}

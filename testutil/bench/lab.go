@@ -161,7 +161,7 @@ func (l *lab) capture(ctx context.Context, c collector, ld load, r run, out *Res
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	w := workplace{iface: l.rig.ReceiveInterface, dir: dir, bin: l.bin, vni: ld.Plan.VNI}
+	w := workplace{iface: l.rig.ReceiveInterface, dir: dir, bin: l.bin, vni: ld.Plan.VNI, addr: generator.Plan().Outer.Target}
 	if c.before != nil {
 		defer l.inside(context.WithoutCancel(ctx), c.after(w)) //nolint:errcheck // it goes with the namespace
 		if err := l.inside(ctx, c.before(w)); err != nil {

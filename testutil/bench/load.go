@@ -46,6 +46,12 @@ func newLoad(size string, plan traffic.Plan) (load, error) {
 	if plan.Outer.Source.Is6() {
 		l.Name += " ipv6"
 	}
+	if plan.Outer.VLAN > 0 {
+		l.Name += " tagged"
+	}
+	if plan.Outer.Options {
+		l.Name += " options"
+	}
 	return l, l.Plan.Validate()
 }
 

@@ -23,7 +23,7 @@ const step = 1.05
 const hopeless = 0.3
 
 // tries is how often a rate may be tried. It passes when one try loses nothing, for the machine has other things to do
-// as well; a try does not count when the sender was kept from its CPU.
+// as well. One that loses nothing because the sender was kept from its CPU does not count.
 const tries = 3
 
 // unknownLoss is what a rate is taken to lose of which no try counts.
@@ -45,10 +45,9 @@ func (l *lab) search(ctx context.Context, c collector, ld load, round int, cfg s
 				return 1, err
 			case r.Err != "":
 				return 1, errors.New(r.Err)
-			case r.Send.PPS < rate(i)*0.95:
+			case r.loss() == 0 && r.Send.PPS < rate(i)*0.95:
 				continue
-			}
-			if r.loss() == 0 {
+			case r.loss() == 0:
 				return 0, nil
 			}
 			if failed == 0 || r.loss() < loss {

@@ -56,7 +56,7 @@ func (l *lab) steep(ctx context.Context, c collector, ld load, r run, out *Resul
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	p, err := l.rig.Start(rig.Program{Args: c.args(workplace{iface: l.rig.ReceiveInterface, dir: dir, bin: l.bin, vni: ld.Plan.VNI})})
+	p, err := l.rig.Start(rig.Program{Args: c.args(workplace{iface: l.rig.ReceiveInterface, dir: dir, bin: l.bin, vni: ld.Plan.VNI, addr: generator.Plan().Outer.Target})})
 	if err != nil {
 		return err
 	}
