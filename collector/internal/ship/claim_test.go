@@ -105,11 +105,16 @@ func TestSegmentsThatWereCutWhileTheyWaited(t *testing.T) {
 		for seq == 1 && !tried(held, 2) {
 			time.Sleep(time.Millisecond) // until both workers are at it
 		}
-		done, err := held.Relieve()
-		if err != nil {
-			t.Fatal(err)
+		for { // until there is room enough, which on a slow disk takes several calls
+			done, err := held.Relieve()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if done == nil {
+				break
+			}
+			cut += len(done)
 		}
-		cut += len(done)
 	}
 	if cut < 5 || held.Room() < 0 {
 		t.Errorf("%d segments were cut, room %d", cut, held.Room())
