@@ -50,7 +50,7 @@ func openLab(ctx context.Context, cfg labConfig, progress io.Writer) (*lab, erro
 	if l.ledger, err = openLedger(cfg.raw); err != nil {
 		return nil, err
 	}
-	if l.bin, err = os.MkdirTemp("", "bench-"); err != nil {
+	if l.bin, err = rig.TempDir(); err != nil {
 		return nil, err
 	}
 	if err := l.build(ctx, cfg.product); err != nil {

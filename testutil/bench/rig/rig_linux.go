@@ -57,6 +57,9 @@ var (
 // prefix begins the names of all that a rig makes; the id of its process follows.
 const prefix = "ftbench"
 
+// netns is where iproute2 keeps its namespaces.
+const netns = "/run/netns"
+
 var serial atomic.Uint32
 
 // New makes a rig. Close must be called when it is no longer needed; what a killed process has left behind is
@@ -80,7 +83,7 @@ func New(cfg Config) (*Rig, error) {
 		cfg: cfg, sender: prefix + name + "s", receiver: prefix + name + "r",
 		SendInterface: "bs" + name, ReceiveInterface: "br" + name, Dir: filepath.Join(cfg.Base, prefix+name),
 	}
-	r.SendNamespace, r.ReceiveNamespace = "/run/netns/"+r.sender, "/run/netns/"+r.receiver
+	r.SendNamespace, r.ReceiveNamespace = filepath.Join(netns, r.sender), filepath.Join(netns, r.receiver)
 	if err := r.build(); err != nil {
 		return nil, errors.Join(fmt.Errorf("make a rig: %w", err), r.Close())
 	}
@@ -139,26 +142,29 @@ func (r *Rig) build() error {
 func (r *Rig) Close() error {
 	var errs []error
 	for _, name := range []string{r.sender, r.receiver} {
-		if _, err := os.Stat("/run/netns/" + name); err == nil {
+		if _, err := os.Stat(filepath.Join(netns, name)); err == nil {
 			errs = append(errs, ip("netns", "del", name))
 		}
 	}
 	return errors.Join(append(errs, os.RemoveAll(r.Dir))...)
 }
 
+// TempDir makes a folder, as os.MkdirTemp does, of which the next rig knows should this process be killed.
+func TempDir() (string, error) { return os.MkdirTemp("", fmt.Sprintf("%s%d-", prefix, os.Getpid())) }
+
 // removeLeft removes what rigs have left behind whose process is no more.
 func removeLeft(base string) {
-	for _, dir := range []string{"/run/netns", base} {
+	for _, dir := range []string{netns, base, os.TempDir()} {
 		left, _ := filepath.Glob(filepath.Join(dir, prefix+"*-*"))
 		for _, path := range left {
 			pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), prefix), "-")
 			if _, err := os.Stat("/proc/" + pid); err == nil || pid == "" {
 				continue
 			}
-			if dir == base {
-				os.RemoveAll(path) //nolint:errcheck // the next rig tries again
+			if dir == netns {
+				ip("netns", "del", filepath.Base(path)) //nolint:errcheck // the next rig tries again
 			} else {
-				ip("netns", "del", filepath.Base(path)) //nolint:errcheck // the same
+				os.RemoveAll(path) //nolint:errcheck // the same
 			}
 		}
 	}
