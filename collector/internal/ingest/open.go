@@ -42,10 +42,9 @@ type Opened struct {
 	Remarks   []string // for whoever reads the evidence
 	Faults    []string // the same, of what makes it doubtful
 
-	iface    string
-	watch    *link.Watcher  // nil: nothing is known about the interface
-	harmless bool           // nothing is left that a tunnel could make the kernel merge
-	undo     []func() error // in the order of doing
+	iface string
+	watch *link.Watcher  // nil: nothing is known about the interface
+	undo  []func() error // in the order of doing
 }
 
 // Dropped is what was lost before any receiver could hand it over.
@@ -85,18 +84,19 @@ func (o *Opened) Dropped() (Dropped, error) {
 	return d, errors.Join(errs...)
 }
 
-// Forged says in words what has come up since Open that makes the kernel merge mirrored frames into ones that never
-// existed. Nothing can be done about it any more but to say so.
+const forgery = "the kernel may merge frames into ones that never existed: "
+
+// Forged says in words what makes the kernel merge mirrored frames into ones that never existed by now. Nothing can be
+// done about it any more but to say so.
 func (o *Opened) Forged() ([]string, error) {
-	if o.watch == nil || o.harmless {
+	if o.watch == nil {
 		return nil, nil
 	}
-	tunnels, err := o.watch.Tunnels()
-	var said []string
-	for _, t := range tunnels {
-		said = append(said, fmt.Sprintf("interface %s: since there is %s, the kernel may merge frames into ones that never existed", o.iface, t))
+	risks, err := o.watch.Risks()
+	for i := range risks {
+		risks[i] = forgery + risks[i]
 	}
-	return said, err
+	return risks, err
 }
 
 // Close ends receiving and undoes what Open did.
@@ -168,20 +168,16 @@ func (o *Opened) inspect(merging bool) error {
 	}
 	o.undo = append(o.undo, calm.Restore)
 	o.Remarks = append(o.Remarks, calm.Remarks...)
-	if len(calm.Risks) > 0 {
-		risks := strings.Join(calm.Risks, "; ")
-		if !merging {
-			return fmt.Errorf("the kernel would merge frames into ones that never existed: %s; run as root, so that it can be turned off, remove what is named, or accept it with --allow-merging", risks)
-		}
-		o.Faults = append(o.Faults, "the kernel may have merged frames into ones that never existed: "+risks)
+	if len(calm.Risks) > 0 && !merging {
+		return fmt.Errorf("the kernel would merge frames into ones that never existed: %s; run as root, so that it can be turned off, remove what is named, or accept it with --allow-merging", strings.Join(calm.Risks, "; "))
+	}
+	for _, risk := range calm.Risks {
+		o.Faults = append(o.Faults, forgery+risk)
 	}
 	if o.watch, err = link.Watch(o.iface); err != nil {
 		o.remark("what the host loses is not known: %v", err)
 		return nil
 	}
-	// Where there was a tunnel, Calm has turned off what it makes merge. So this one does no harm, and none will.
-	tunnels, err := o.watch.Tunnels()
-	o.harmless = err == nil && len(tunnels) > 0 && len(calm.Risks) == 0
 	return nil
 }
 

@@ -107,6 +107,10 @@ func (p *program) ip6(at uint32) {
 	p.rejectUnlessOneOf(unix.IPPROTO_HOPOPTS, unix.IPPROTO_ROUTING, unix.IPPROTO_DSTOPTS, unix.IPPROTO_FRAGMENT)
 	p.add(bpf.LoadAbsolute{Off: at + ip6Header, Size: 1})
 	p.rejectUnless(bpf.JumpEqual, protocolUDP)
+	// A later fragment has no UDP header (RFC 8200, section 4.5).
+	p.add(bpf.LoadAbsolute{Off: at + off6Next, Size: 1}, bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_FRAGMENT, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: at + ip6Header + 2, Size: 2})
+	p.rejectUnless(bpf.JumpBitsNotSet, 0xfff8)
 	// The length counts units of 8 bytes beyond the first (RFC 8200, section 4.3); a fragment header's is reserved, 0.
 	p.add(bpf.LoadAbsolute{Off: at + ip6Header + 1, Size: 1}, bpf.ALUOpConstant{Op: bpf.ALUOpAdd, Val: 1},
 		bpf.ALUOpConstant{Op: bpf.ALUOpShiftLeft, Val: 3}, bpf.TAX{},

@@ -82,6 +82,8 @@ func TestFilterAdmitsMirroredDatagramsAlone(t *testing.T) {
 		{"IPv6 to another port", frame6(17, nil, 443), false},
 		{"IPv6 with a destination option", frame6(60, []byte{17, 0, 0, 0, 0, 0, 0, 0}, vxlan.Port), true},
 		{"IPv6 with a long hop-by-hop option", frame6(0, append([]byte{17, 1}, make([]byte, 14)...), vxlan.Port), true},
+		{"IPv6, a first fragment, which has to be counted", frame6(44, []byte{17, 0, 0, 1, 0, 0, 0, 1}, vxlan.Port), true},
+		{"IPv6, a later fragment, which has no port", frame6(44, []byte{17, 0, 0, 9, 0, 0, 0, 1}, vxlan.Port), false},
 		{"IPv6 with an option before TCP", frame6(60, []byte{6, 0, 0, 0, 0, 0, 0, 0}, vxlan.Port), false},
 		{"IPv6 in a VLAN", tagged(frame6(17, nil, vxlan.Port), 0x8100), true},
 		{"cut in its headers", plain[:30], false},
