@@ -37,7 +37,18 @@ test: ## every test; on a machine without root, Node, Python or tshark those tha
 	go test -p 2 -timeout 20m $(TESTFLAGS) ./...
 
 test-root: ## the tests that need root and network namespaces; here they never skip
-	CI=true go test -count=1 -timeout 10m -run 'Live|Namespace|Interface' ./testutil/region/dataplane ./testutil/deployment
+	CI=true go test -count=1 -p 1 -timeout 20m -run 'Live|Namespace|Interface' ./collector/... ./testutil/bench/... ./testutil/region/dataplane ./testutil/deployment
+
+bench: ## the collector against its peers, all goals (root, 2 CPUs, half an hour; BENCHFLAGS='-only P1,P2 -rounds 3'); raw results in build/
+	@mkdir -p build && CGO_ENABLED=0 go build -o build/bench ./testutil/bench
+	build/bench goals -json build/bench.jsonl $(BENCHFLAGS)
+
+bench-micro: ## parser, writer, digest and the path of a packet as Go benchmarks, for benchstat
+	go test -run '^$$' -bench . -benchmem -count $(or $(COUNT),6) ./collector/vxlan ./collector/segment ./collector/internal/ingest ./collector/pcapfile
+
+soak: ## half the lossless rate for MINUTES=30: no loss, flat memory, no descriptor growth (root)
+	@mkdir -p build && CGO_ENABLED=0 go build -o build/bench ./testutil/bench
+	build/bench soak -minutes $(or $(MINUTES),30) -json build/soak.jsonl $(SOAKFLAGS)
 
 race: ## the tests of what works in many goroutines, under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race -p 2 -timeout 20m ./collector/... ./testutil/region/asl ./testutil/region/dataplane ./testutil/region/imds ./testutil/region/lambda
@@ -69,4 +80,4 @@ tidy: ## make go.mod and go.sum say what the code imports
 clean: ## remove what the other targets made
 	rm -rf build demo-evidence $(VALIDATORS)/node_modules
 
-.PHONY: help demo build test test-root race validators lint check golden fuzz tidy clean
+.PHONY: help demo build test test-root bench bench-micro soak race validators lint check golden fuzz tidy clean
