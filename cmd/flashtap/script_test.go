@@ -39,6 +39,10 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	outer, err := filepath.Abs("testdata/decap")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var buckets atomic.Int64
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true, ContinueOnError: true, UpdateScripts: *update,
@@ -51,6 +55,7 @@ func TestScripts(t *testing.T) {
 				e.Setenv(name, value)
 			}
 			e.Setenv("FINDINGS", findings)
+			e.Setenv("OUTER", outer)
 			for name, c := range captures(time.Now()) {
 				e.Setenv(name, string(c))
 			}

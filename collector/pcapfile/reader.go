@@ -60,7 +60,7 @@ type pcapHeader struct {
 
 // Error says where a file is not as it should be.
 type Error struct {
-	Record    uint64 // the number of the record, from 1; 0: something else than a record
+	Record    uint64 // the number of the record, from 1; 0: it is the file's beginning that is wrong
 	Offset    int64  // of the record, in bytes; in a compressed file, in what is inside
 	Truncated bool   // the file ends within the record; all before it is sound
 	Reason    string
@@ -68,7 +68,7 @@ type Error struct {
 
 func (e *Error) Error() string {
 	if e.Record == 0 {
-		return fmt.Sprintf("byte %d: %s", e.Offset, e.Reason)
+		return e.Reason
 	}
 	return fmt.Sprintf("record %d at byte %d: %s", e.Record, e.Offset, e.Reason)
 }
