@@ -107,7 +107,8 @@ func TestRawResultsMakeTheSameReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range everyKind() {
+	before := Result{Experiment: experimentMachine, Machine: &Machine{CPU: "an earlier run"}}
+	for _, r := range append(results{before}, everyKind()...) {
 		if err := l.add(r); err != nil {
 			t.Fatal(err)
 		}
@@ -115,11 +116,18 @@ func TestRawResultsMakeTheSameReport(t *testing.T) {
 	if err := l.close(); err != nil {
 		t.Fatal(err)
 	}
-	var direct, read bytes.Buffer
-	report(&direct, l.all, []string{"P1", "P7"})
-	if err := command(t.Context(), []string{"report", "-only", "P1,P7", path}, nil, &read, &read); err != nil || direct.String() != read.String() {
-		t.Errorf("error %v\n%s\nis not\n%s", err, &read, &direct)
+	for _, all := range []string{"-all=false", "-all"} {
+		var direct, read bytes.Buffer
+		want := l.all
+		if all == "-all=false" {
+			want = want[1:]
+		}
+		report(&direct, want, []string{"P1", "P7"})
+		if err := command(t.Context(), []string{"report", all, "-only", "P1,P7", path}, nil, &read, &read); err != nil || direct.String() != read.String() {
+			t.Errorf("%s: error %v\n%s\nis not\n%s", all, err, &read, &direct)
+		}
 	}
+	var read bytes.Buffer
 	if err := command(t.Context(), []string{"report", "-only", "P99", path}, nil, &read, &read); err == nil {
 		t.Error("a goal that there is not is no error")
 	}

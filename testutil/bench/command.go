@@ -233,13 +233,14 @@ func runStandin(ctx context.Context, c call) error {
 
 func runReport(_ context.Context, c call) error {
 	only := c.flags.String("only", "", "goals to report, with commas between; default: all")
+	everything := c.flags.Bool("all", false, "all runs in the files as if they were one; default: the last of each file")
 	if err := c.flags.Parse(c.args); err != nil {
 		return err
 	}
 	if c.flags.NArg() == 0 {
 		return errors.New("want files of raw results")
 	}
-	rs, err := readResults(c.flags.Args())
+	rs, err := readResults(c.flags.Args(), *everything)
 	if err != nil {
 		return err
 	}

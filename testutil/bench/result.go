@@ -150,27 +150,38 @@ func (l *ledger) close() error {
 	return l.file.Close()
 }
 
-// readResults reads what ledgers have written.
-func readResults(paths []string) (all results, err error) {
+// readResults reads what ledgers have written: of each file the last run, or everything as if it were one.
+func readResults(paths []string, everything bool) (all results, err error) {
 	for _, path := range paths {
-		file, err := os.Open(path)
+		rs, err := readLedger(path)
 		if err != nil {
-			return nil, err
-		}
-		lines := bufio.NewScanner(file)
-		lines.Buffer(nil, 16<<20)
-		for n := 1; lines.Scan(); n++ {
-			var r Result
-			if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-				file.Close()
-				return nil, fmt.Errorf("read results, line %d of %s: %w", n, path, err)
-			}
-			all = append(all, r)
-		}
-		file.Close()
-		if err := lines.Err(); err != nil {
 			return nil, fmt.Errorf("read results of %s: %w", path, err)
 		}
+		last := 0
+		for i, r := range rs {
+			if r.Experiment == experimentMachine && !everything {
+				last = i
+			}
+		}
+		all = append(all, rs[last:]...)
 	}
 	return all, nil
+}
+
+func readLedger(path string) (rs results, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 16<<20)
+	for n := 1; lines.Scan(); n++ {
+		var r Result
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		rs = append(rs, r)
+	}
+	return rs, lines.Err()
 }
