@@ -303,13 +303,28 @@ func (s *Spool) replayConfirmed(c confirmation, at time.Time) {
 	}
 	switch ref, err := events.ParseObjectKey(c.Key); {
 	case c.Segment != nil:
-		s.hold(*c.Segment, true)
+		if twin, waits := s.twin(*c.Segment); waits { // the line is lost that says it was cut
+			s.replace(twin.Key, *c.Segment, at)
+		} else {
+			s.hold(*c.Segment, true)
+		}
 		s.confirm(s.waiting[c.Segment.Key], at)
 	case err != nil:
 		s.manifest = c.SHA256
 	case ref.Kind == "checkpoints":
 		s.chain(ref.Seq, ref.SHA256)
 	}
+}
+
+// twin is the segment that waits with the same packets: the one is the other, cut to its headers.
+func (s *Spool) twin(seg events.Segment) (events.Segment, bool) {
+	for _, h := range s.segments {
+		_, waits := s.waiting[h.Key]
+		if waits && h.Seq == seg.Seq && h.Packets == seg.Packets && h.First.Equal(seg.First) && h.Last.Equal(seg.Last) {
+			return h.Segment, true
+		}
+	}
+	return events.Segment{}, false
 }
 
 // distrust takes note that entries are missing: what is known may have been sent, and numbers may be taken that no
@@ -589,26 +604,23 @@ func (s *Spool) takeIn(path string, missing map[int]Object) error {
 // addUnknown takes in a sealed segment that no entry names, unless it holds the same packets as one that is there: then
 // it is what is left of cutting one to its headers.
 func (s *Spool) addUnknown(file segment.File, missing map[int]Object) error {
-	for _, h := range s.segments {
-		o, waits := s.waiting[h.Key]
-		if !waits || h.Seq != file.Seq || h.Packets != file.Packets || !h.First.Equal(file.First) || !h.Last.Equal(file.Last) {
-			continue
-		}
-		if missing[h.Seq].Key != h.Key {
-			return s.setAside(file.Path, "holds the packets of a segment that is there as well")
-		}
-		delete(missing, h.Seq)
-		seg := h.Segment
-		seg.Key, seg.SHA256 = events.SegmentKey(s.capture, s.userID, file.Seq, file.SHA256), file.SHA256
-		seg.Bytes, seg.Truncated = file.Bytes, file.Truncated
-		// At least so many: one that was cut on the way and again here counts as cut before.
-		seg.Reduced += seg.Truncated - min(h.Truncated, seg.Truncated)
-		at := now()
-		s.replace(o.Key, seg, at)
-		return s.record(entry{At: at, Reduced: &replacement{Was: h.Segment, Is: seg}})
+	twin, waits := s.twin(s.describe(file))
+	switch {
+	case !waits:
+		_, err := s.Add(file)
+		return err
+	case missing[file.Seq].Key != twin.Key:
+		return s.setAside(file.Path, "it holds the packets of a segment that is there as well")
 	}
-	_, err := s.Add(file)
-	return err
+	delete(missing, file.Seq)
+	seg := twin
+	seg.Key, seg.SHA256 = events.SegmentKey(s.capture, s.userID, file.Seq, file.SHA256), file.SHA256
+	seg.Bytes, seg.Truncated = file.Bytes, file.Truncated
+	// At least so many: one that was cut on the way and again here counts as cut before.
+	seg.Reduced += seg.Truncated - min(twin.Truncated, seg.Truncated)
+	at := now()
+	s.replace(twin.Key, seg, at)
+	return s.record(entry{At: at, Reduced: &replacement{Was: twin, Is: seg}})
 }
 
 // onDisk says whether a segment of that number is there or in the store.
@@ -628,10 +640,8 @@ func (s *Spool) setAside(path, reason string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(path, to); err != nil {
-		return err
-	}
-	return s.Remark(fmt.Sprintf("%s could not be read after a restart and was not shipped: %s", name, reason))
+	return errors.Join(os.Rename(path, to),
+		s.Remark(fmt.Sprintf("%s could not be read after a restart and was not shipped: %s", name, reason)))
 }
 
 // asideName is a name under damaged/ that no file has.

@@ -186,15 +186,20 @@ func (s *Spool) NextSegment() int {
 func (s *Spool) Add(f segment.File) (Object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	seg := events.Segment{
-		Seq: f.Seq, Key: events.SegmentKey(s.capture, s.userID, f.Seq, f.SHA256), SHA256: f.SHA256,
-		Bytes: f.Bytes, Packets: f.Packets, Truncated: f.Truncated, First: f.First, Last: f.Last, Recovered: f.Recovered,
-	}
+	seg := s.describe(f)
 	s.hold(seg, s.doubt != nil)
 	if err := s.record(entry{Sealed: &seg}); err != nil {
 		return s.waiting[seg.Key], fmt.Errorf("note that segment %d is sealed: %w", seg.Seq, err)
 	}
 	return s.waiting[seg.Key], nil
+}
+
+// describe is a sealed segment as records name it.
+func (s *Spool) describe(f segment.File) events.Segment {
+	return events.Segment{
+		Seq: f.Seq, Key: events.SegmentKey(s.capture, s.userID, f.Seq, f.SHA256), SHA256: f.SHA256,
+		Bytes: f.Bytes, Packets: f.Packets, Truncated: f.Truncated, First: f.First, Last: f.Last, Recovered: f.Recovered,
+	}
 }
 
 // hold remembers a sealed segment that the store has not confirmed.
