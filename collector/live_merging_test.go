@@ -25,11 +25,6 @@ func (w *wire) addTunnel(g *traffic.Generator) {
 	w.ip("link", "set", tunnel, "up")
 }
 
-func (w *wire) removeTunnel() {
-	w.t.Helper()
-	w.ip("link", "delete", tunnel)
-}
-
 const (
 	mergingRate  = 60_000
 	mergingCount = 30_000
