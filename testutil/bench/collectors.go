@@ -85,6 +85,7 @@ var collectors = []collector{
 // Names of the programs that are built for a run.
 const (
 	collectorProgram = "collector"
+	toolProgram      = "flashtap"
 	gopacketProgram  = "gopacketloop"
 )
 

@@ -70,7 +70,7 @@ func openLab(ctx context.Context, cfg labConfig, progress io.Writer) (*lab, erro
 
 // build builds what runs in the rig, without cgo, as it ships.
 func (l *lab) build(ctx context.Context, product string) error {
-	programs := map[string]string{gopacketProgram: "flashtap/testutil/bench/gopacketloop", collectorProgram: "flashtap/collector"}
+	programs := map[string]string{gopacketProgram: "flashtap/testutil/bench/gopacketloop", collectorProgram: "flashtap/collector", toolProgram: "flashtap/cmd/flashtap"}
 	if product != "" {
 		delete(programs, collectorProgram)
 		path, err := filepath.Abs(product)

@@ -28,7 +28,7 @@ const editcap = "editcap -C 50"
 
 var converters = []converter{
 	{name: ours, args: func(bin, in, out string) []string {
-		return []string{filepath.Join(bin, collectorProgram), "decap", in, out}
+		return []string{filepath.Join(bin, toolProgram), "decap", in, out}
 	}},
 	// 50 bytes are what Ethernet, IPv4, UDP and VXLAN take without tags and options. With -L the lengths say so, too.
 	{name: editcap, tool: "editcap", args: func(_, in, out string) []string {
