@@ -18,6 +18,7 @@ type decapsulation struct {
 	progress *decapProgress
 	tally    decapTally
 	writer   *pcapfile.Writer // nil until the first record is asked for
+	datagram vxlan.Datagram
 }
 
 // open reads the header of the input, so that nothing is written when that is not what decap takes.
@@ -60,7 +61,7 @@ func (d *decapsulation) Read(p []byte) (n int, err error) {
 // run writes every frame it finds to out, and closes it. The tally is right whatever happens.
 func (d *decapsulation) run(reader *pcapfile.Reader, out io.WriteCloser) error {
 	d.writer = pcapfile.NewWriter(out)
-	err := d.loop(reader)
+	err := pcapfile.Transform(d.writer, reader, d.frame)
 	d.tally.close()
 	d.tally.Complete = errors.Is(err, io.EOF)
 	holds := fmt.Sprintf("%s holds the %s before it", d.tally.Out, countOf(d.tally.Written, "frame"))
@@ -84,55 +85,45 @@ func (d *decapsulation) noEthernet() error {
 	return nil
 }
 
-// loop decides about every record until the input ends.
-func (d *decapsulation) loop(reader *pcapfile.Reader) error {
-	var rec pcapfile.Record
-	var datagram vxlan.Datagram
-	for {
-		if err := reader.Next(&rec); err != nil {
-			return err
-		}
-		d.tally.Records++
-		if rec.Link != pcapfile.Ethernet {
-			d.tally.NotVXLAN.OtherLink++
-			d.tally.otherLink = rec.Link
-			continue
-		}
-		beyond, miss := vxlan.Unwrap(rec.Data, rec.Wire, d.port, &datagram)
-		if miss != vxlan.Found {
-			d.tally.miss(miss, len(rec.Data) < rec.Wire)
-			continue
-		}
-		if !d.wanted(&datagram.Source) {
-			d.tally.ForeignSource++
-			continue
-		}
-		vni, ok := vxlan.VNI(datagram.Payload)
-		frame := datagram.Payload[vxlan.HeaderLen:]
-		wire := len(frame) + beyond
-		if !ok {
-			d.tally.Malformed.NoVNI++
-			continue
-		}
-		if wire < etherHeaderLen {
-			d.tally.Malformed.Runt++
-			continue
-		}
-		d.tally.census.count(vni)
-		if len(d.vnis) > 0 && !d.vnis[vni] {
-			d.tally.ForeignVNI++
-			continue
-		}
-		if err := d.writer.Write(rec.At, frame, wire); err != nil {
-			d.tally.Records--
-			return fmt.Errorf("record %d: %w", reader.Records(), err) // an error of OUT comes again when it is flushed
-		}
-		d.tally.Written++
-		d.tally.WrittenBytes += uint64(len(frame))
-		if beyond > 0 {
-			d.tally.Truncated++
-		}
+// frame decides about one record; it is a pcapfile.Transformer.
+func (d *decapsulation) frame(data []byte, wire int, link pcapfile.LinkType) (frame []byte, frameWire int, keep bool) {
+	d.tally.Records++
+	if link != pcapfile.Ethernet {
+		d.tally.NotVXLAN.OtherLink++
+		d.tally.otherLink = link
+		return nil, 0, false
 	}
+	beyond, miss := vxlan.Unwrap(data, wire, d.port, &d.datagram)
+	if miss != vxlan.Found {
+		d.tally.miss(miss, len(data) < wire)
+		return nil, 0, false
+	}
+	if !d.wanted(&d.datagram.Source) {
+		d.tally.ForeignSource++
+		return nil, 0, false
+	}
+	vni, ok := vxlan.VNI(d.datagram.Payload)
+	frame = d.datagram.Payload[vxlan.HeaderLen:]
+	frameWire = len(frame) + beyond
+	if !ok {
+		d.tally.Malformed.NoVNI++
+		return nil, 0, false
+	}
+	if frameWire < etherHeaderLen {
+		d.tally.Malformed.Runt++
+		return nil, 0, false
+	}
+	d.tally.census.count(vni)
+	if len(d.vnis) > 0 && !d.vnis[vni] {
+		d.tally.ForeignVNI++
+		return nil, 0, false
+	}
+	d.tally.Written++
+	d.tally.WrittenBytes += uint64(len(frame))
+	if beyond > 0 {
+		d.tally.Truncated++
+	}
+	return frame, frameWire, true
 }
 
 // etherHeaderLen is the length of the shortest thing that is a frame (IEEE 802.3), as the collector has it.

@@ -115,7 +115,7 @@ func TestDecapAgreesWithTheOracle(t *testing.T) {
 	for _, set := range []struct {
 		pattern string
 		whole   bool // have other programs read the output, too
-	}{{"vxlan/*.pcap", true}, {"pcap/outer/*", true}, {"pcap/malformed/*", false}, {"pcap/formats/*", false}} {
+	}{{"vxlan/*.pcap", false}, {"pcap/outer/*", true}, {"pcap/malformed/*", false}, {"pcap/formats/*", false}} {
 		files, err := filepath.Glob("../../../shared/data/" + set.pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: no files, %v", set.pattern, err)
@@ -271,10 +271,11 @@ func recordsOf(t *testing.T, path string) []pcapfile.Record {
 	}
 	var records []pcapfile.Record
 	for {
-		var rec pcapfile.Record
-		if err := r.Next(&rec); errors.Is(err, io.EOF) {
+		rec, err := r.Next()
+		if errors.Is(err, io.EOF) {
 			return records
-		} else if err != nil {
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 		rec.Data = bytes.Clone(rec.Data)

@@ -45,47 +45,46 @@ type ngInterface struct {
 }
 
 // nextNG is Next for pcapng.
-func (r *Reader) nextNG(rec *Record) error {
+func (r *Reader) nextNG() (Record, error) {
 	for {
 		if ok, err := r.fill(8); !ok {
-			return r.cutOff("its header has", 8, err)
+			return Record{}, r.cutOff("its header has", 8, err)
 		}
 		kind, length := r.u32(0), r.u32(4)
 		if kind == blockSection {
 			var err error
 			if length, err = r.order(); err != nil {
-				return err
+				return Record{}, err
 			}
 		} else if !r.ng.began {
-			return r.damage(false, "a block of type %d before any section", kind)
+			return Record{}, r.damage(false, "a block of type %d before any section", kind)
 		}
 		if length < blockOverhead || length%4 != 0 {
-			return r.damage(false, "a block says that it has %d bytes: the file is damaged", length)
+			return Record{}, r.damage(false, "a block says that it has %d bytes: the file is damaged", length)
 		}
 		if length > MaxRecord {
 			switch kind {
 			case blockSection, blockInterface, blockPacket, blockSimple, blockEnhanced:
-				return r.tooLong(length)
+				return Record{}, r.tooLong(length)
 			}
 			if err := r.skipBlock(length); err != nil {
-				return err
+				return Record{}, err
 			}
 			continue
 		}
 		if ok, err := r.fill(int(length)); !ok {
-			return r.cutOff("its block has", int(length), err)
+			return Record{}, r.cutOff("its block has", int(length), err)
 		}
 		if again := r.u32(int(length) - 4); again != length {
-			return r.damage(false, "a block says that it has %d bytes, and at its end %d: the file is damaged", length, again)
+			return Record{}, r.damage(false, "a block says that it has %d bytes, and at its end %d: the file is damaged", length, again)
 		}
-		found, err := r.block(kind, int(length), rec)
+		rec, found, err := r.block(kind, int(length))
 		if err != nil {
-			return err
+			return Record{}, err
 		}
 		r.advance(int(length))
 		if found {
-			r.records++
-			return nil
+			return rec, nil
 		}
 	}
 }
@@ -138,63 +137,63 @@ func (r *Reader) skipBlock(length uint32) error {
 	return nil
 }
 
-// block reads one block, which is there as a whole; found says whether it was a packet.
-func (r *Reader) block(kind uint32, length int, rec *Record) (found bool, err error) {
+// block reads one block, which is there as a whole; found says whether it was a record.
+func (r *Reader) block(kind uint32, length int) (rec Record, found bool, err error) {
 	switch kind {
 	case blockEnhanced:
-		return true, r.packet(r.u32(8), length, rec)
+		rec, err = r.packet(r.u32(8), length)
+		return rec, true, err
 	case blockPacket:
-		return true, r.packet(uint32(r.u16(8)), length, rec)
+		rec, err = r.packet(uint32(r.u16(8)), length)
+		return rec, true, err
 	case blockSimple:
-		return true, r.simple(length, rec)
+		rec, err = r.simple(length)
+		return rec, true, err
 	case blockInterface:
-		return false, r.addInterface(length)
+		return Record{}, false, r.addInterface(length)
 	case blockSection:
 		if length < sectionBlockLen {
-			return false, r.damage(false, "a section header has %d bytes: the file is damaged", length)
+			return Record{}, false, r.damage(false, "a section header has %d bytes: the file is damaged", length)
 		}
 		if major := r.u16(12); major != 1 {
-			return false, r.damage(false, "a section of pcapng version %d.%d, not 1", major, r.u16(14))
+			return Record{}, false, r.damage(false, "a section of pcapng version %d.%d, not 1", major, r.u16(14))
 		}
 		r.ng.interfaces = r.ng.interfaces[:0]
 	}
-	return false, nil
+	return Record{}, false, nil
 }
 
 // packet reads an enhanced packet block, or the obsolete one, which differs in how it names the interface (sections 4.3
 // and 4.7).
-func (r *Reader) packet(number uint32, length int, rec *Record) error {
+func (r *Reader) packet(number uint32, length int) (Record, error) {
 	const dataAt = 28
 	if length < packetBlockLen {
-		return r.damage(false, "a packet block has %d bytes: the file is damaged", length)
+		return Record{}, r.damage(false, "a packet block has %d bytes: the file is damaged", length)
 	}
 	if int64(number) >= int64(len(r.ng.interfaces)) {
-		return r.damage(false, "it was captured on interface %d, but the file names only %d", number, len(r.ng.interfaces))
+		return Record{}, r.damage(false, "it was captured on interface %d, but the file names only %d", number, len(r.ng.interfaces))
 	}
 	on := &r.ng.interfaces[number]
 	kept, wire := r.u32(20), r.u32(24)
 	if int64(kept) > int64(length-packetBlockLen) {
-		return r.damage(false, "it says that it has %d bytes, but its block holds %d", kept, length-packetBlockLen)
+		return Record{}, r.damage(false, "it says that it has %d bytes, but its block holds %d", kept, length-packetBlockLen)
 	}
 	at, ok := on.clock.time(uint64(r.u32(12))<<32 | uint64(r.u32(16)))
 	if !ok {
-		return r.damage(false, "its timestamp is beyond what 64 bits of nanoseconds can say")
+		return Record{}, r.damage(false, "its timestamp is beyond what 64 bits of nanoseconds can say")
 	}
-	rec.At = at
-	rec.Data = r.buf[r.start+dataAt : r.start+dataAt+int(kept)]
-	rec.Wire = int(max(kept, wire))
-	rec.Link = on.link
-	return nil
+	data := r.buf[r.start+dataAt : r.start+dataAt+int(kept)]
+	return Record{At: at, Data: data, Wire: int(max(kept, wire)), Link: on.link}, nil
 }
 
 // simple reads a packet without a timestamp, of the first interface (section 4.4).
-func (r *Reader) simple(length int, rec *Record) error {
+func (r *Reader) simple(length int) (Record, error) {
 	const dataAt = 12
 	if length < simpleBlockLen {
-		return r.damage(false, "a packet block has %d bytes: the file is damaged", length)
+		return Record{}, r.damage(false, "a packet block has %d bytes: the file is damaged", length)
 	}
 	if len(r.ng.interfaces) == 0 {
-		return r.damage(false, "it was captured on interface 0, but the file names none")
+		return Record{}, r.damage(false, "it was captured on interface 0, but the file names none")
 	}
 	on := &r.ng.interfaces[0]
 	wire := r.u32(8)
@@ -202,11 +201,8 @@ func (r *Reader) simple(length int, rec *Record) error {
 	if on.snaplen != 0 {
 		kept = min(kept, on.snaplen)
 	}
-	rec.At = 0
-	rec.Data = r.buf[r.start+dataAt : r.start+dataAt+int(kept)]
-	rec.Wire = int(wire)
-	rec.Link = on.link
-	return nil
+	data := r.buf[r.start+dataAt : r.start+dataAt+int(kept)]
+	return Record{Data: data, Wire: int(wire), Link: on.link}, nil
 }
 
 // Options of an interface that say what its timestamps mean (section 4.2).

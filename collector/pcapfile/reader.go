@@ -46,9 +46,10 @@ type Reader struct {
 	records uint64
 	failed  error // what Next returns from now on
 
-	isNG bool
-	pcap pcapHeader
-	ng   section
+	plain bool // pcap, little-endian, and nothing wrong so far
+	isNG  bool
+	pcap  pcapHeader
+	ng    section
 }
 
 // pcapHeader is what a pcap file says of all its records.
@@ -103,6 +104,7 @@ func NewReader(src io.Reader) (*Reader, error) {
 	default:
 		return nil, &Error{Reason: fmt.Sprintf("neither pcap nor pcapng: it begins with % x%s", magic, kindOf(magic))}
 	}
+	r.plain = !r.pcap.swapped
 	return r, r.pcapHeader()
 }
 
@@ -187,17 +189,45 @@ func (r *Reader) Offset() int64 { return r.offset }
 
 // Next reads the next record. Behind the last one it returns io.EOF; where the file is damaged or cut off, an *Error;
 // otherwise the error of the source. It then returns the same whenever it is called.
-func (r *Reader) Next(rec *Record) error {
-	if r.failed != nil {
-		return r.failed
+func (r *Reader) Next() (Record, error) {
+	// The most frequent file and a record that is in the buffer, with as little as will do.
+	b := r.buf[r.start:r.end]
+	if !r.plain || len(b) < recordHeaderLen {
+		return r.next()
 	}
-	if r.isNG {
-		return r.keep(r.nextNG(rec))
+	h := (*[recordHeaderLen]byte)(b)
+	length, wire := binary.LittleEndian.Uint32(h[8:]), binary.LittleEndian.Uint32(h[12:])
+	whole := recordHeaderLen + int(length)
+	if len(b) < whole {
+		return r.next()
 	}
-	if r.end-r.start < recordHeaderLen {
-		if ok, err := r.fill(recordHeaderLen); !ok {
-			return r.keep(r.cutOff("its header has", recordHeaderLen, err))
-		}
+	at := int64(binary.LittleEndian.Uint32(h[0:]))*1e9 + int64(binary.LittleEndian.Uint32(h[4:]))*r.pcap.unit
+	r.advance(whole)
+	r.records++
+	return Record{At: at, Data: b[recordHeaderLen:whole], Wire: int(max(length, wire)), Link: r.pcap.link}, nil
+}
+
+// next is Next of any file.
+func (r *Reader) next() (rec Record, err error) {
+	switch {
+	case r.failed != nil:
+		return Record{}, r.failed
+	case r.isNG:
+		rec, err = r.nextNG()
+	default:
+		rec, err = r.nextPcap()
+	}
+	if err != nil {
+		r.failed, r.plain = err, false
+		return Record{}, err
+	}
+	r.records++
+	return rec, nil
+}
+
+func (r *Reader) nextPcap() (Record, error) {
+	if ok, err := r.fill(recordHeaderLen); !ok {
+		return Record{}, r.cutOff("its header has", recordHeaderLen, err)
 	}
 	h := (*[recordHeaderLen]byte)(r.buf[r.start:])
 	seconds, fraction := binary.LittleEndian.Uint32(h[0:]), binary.LittleEndian.Uint32(h[4:])
@@ -206,21 +236,16 @@ func (r *Reader) Next(rec *Record) error {
 		seconds, fraction, length, wire = swap(seconds), swap(fraction), swap(length), swap(wire)
 	}
 	if length > MaxRecord {
-		return r.keep(r.tooLong(length))
+		return Record{}, r.tooLong(length)
 	}
 	whole := recordHeaderLen + int(length)
-	if r.end-r.start < whole {
-		if ok, err := r.fill(whole); !ok {
-			return r.keep(r.cutOff("with its header it has", whole, err))
-		}
+	if ok, err := r.fill(whole); !ok {
+		return Record{}, r.cutOff("with its header it has", whole, err)
 	}
-	rec.At = int64(seconds)*1e9 + int64(fraction)*r.pcap.unit
-	rec.Data = r.buf[r.start+recordHeaderLen : r.start+whole]
-	rec.Wire = int(max(length, wire))
-	rec.Link = r.pcap.link
+	at := int64(seconds)*1e9 + int64(fraction)*r.pcap.unit
+	data := r.buf[r.start+recordHeaderLen : r.start+whole]
 	r.advance(whole)
-	r.records++
-	return nil
+	return Record{At: at, Data: data, Wire: int(max(length, wire)), Link: r.pcap.link}, nil
 }
 
 func swap(v uint32) uint32 { return v>>24 | v>>8&0xff00 | v<<8&0xff0000 | v<<24 }
@@ -228,12 +253,6 @@ func swap(v uint32) uint32 { return v>>24 | v>>8&0xff00 | v<<8&0xff0000 | v<<24 
 func (r *Reader) advance(n int) {
 	r.start += n
 	r.offset += int64(n)
-}
-
-// keep remembers what ends the reading.
-func (r *Reader) keep(err error) error {
-	r.failed = err
-	return err
 }
 
 // isEnd says whether a source has ended, possibly in the middle of compressed data.

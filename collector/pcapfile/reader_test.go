@@ -113,9 +113,9 @@ func readAll(src io.Reader) (records []Record, err error) {
 		return nil, err
 	}
 	for {
-		var rec Record
-		if err := r.Next(&rec); err != nil {
-			if again := r.Next(&rec); again != err {
+		rec, err := r.Next()
+		if err != nil {
+			if _, again := r.Next(); again != err {
 				return records, fmt.Errorf("%w, and then %w", err, again)
 			}
 			if int(r.Records()) != len(records) {
@@ -494,10 +494,9 @@ func TestReaderAllocatesNothingForARecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var rec Record
 		w := NewWriter(io.Discard)
 		allocs := testing.AllocsPerRun(1900, func() {
-			if r.Next(&rec) != nil || w.Write(rec.At, rec.Data, rec.Wire) != nil {
+			if rec, err := r.Next(); err != nil || w.Write(rec.At, rec.Data, rec.Wire) != nil {
 				t.Fatal("no record")
 			}
 		})
@@ -513,9 +512,8 @@ func TestReaderMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var rec Record
 	for err == nil {
-		err = r.Next(&rec)
+		_, err = r.Next()
 	}
 	if err != io.EOF || len(r.buf) > 2*(3*readChunk)+readChunk {
 		t.Errorf("%v; the buffer has %d bytes", err, len(r.buf))
@@ -525,7 +523,7 @@ func TestReaderMemory(t *testing.T) {
 	if r, err = NewReader(bytes.NewReader(long)); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Next(&rec); err == io.EOF || len(r.buf) > 2*MaxRecord+readChunk {
+	if _, err := r.Next(); err == io.EOF || len(r.buf) > 2*MaxRecord+readChunk {
 		t.Errorf("%v; the buffer has %d bytes", err, len(r.buf))
 	}
 }

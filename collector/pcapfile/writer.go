@@ -53,10 +53,8 @@ func (w *Writer) Write(at int64, frame []byte, wire int) error {
 	record := w.buf[w.used:end]
 	h := (*[recordHeaderLen]byte)(record)
 	seconds := uint64(at) / 1e9
-	binary.LittleEndian.PutUint32(h[0:], uint32(seconds))
-	binary.LittleEndian.PutUint32(h[4:], uint32(uint64(at)-seconds*1e9))
-	binary.LittleEndian.PutUint32(h[8:], uint32(len(frame)))
-	binary.LittleEndian.PutUint32(h[12:], uint32(wire))
+	binary.LittleEndian.PutUint64(h[0:], seconds|(uint64(at)-seconds*1e9)<<32)
+	binary.LittleEndian.PutUint64(h[8:], uint64(len(frame))|uint64(wire)<<32)
 	copy(record[recordHeaderLen:], frame)
 	w.used = end
 	return nil
