@@ -99,7 +99,8 @@ func OpenRing(cfg RingConfig) (*Ring, error) {
 	for _, q := range r.queues {
 		fds = append(fds, q.fd)
 	}
-	if r.rest, err = newRest(fds); err != nil {
+	// Of several rings the one that fills fastest counts, which the sum does not show: as if each had all.
+	if r.rest, err = newRest(fds, r.ring/len(r.queues)); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	if err := r.begin(iface.Index); err != nil {
@@ -215,11 +216,12 @@ func (r *Ring) Queues() int { return len(r.queues) }
 func (r *Ring) Receive() ([]Datagram, error) {
 	for {
 		for _, q := range r.queues {
-			q.release()
+			if q.release() {
+				r.rest.took(ringBlock)
+			}
 		}
 		stopping := r.stopping.Load() // asked before the rings are looked at
 		if n := r.take(); n > 0 {
-			r.rest.busy()
 			return r.batch[:n], nil
 		}
 		if stopping {
@@ -306,12 +308,14 @@ func (q *queue) header(block int) *unix.TpacketHdrV1 {
 	return (*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0]))
 }
 
-// release gives a block of which all packets are used back to the kernel.
-func (q *queue) release() {
-	if q.held != nil && q.left == 0 {
-		atomic.StoreUint32(&q.held.Block_status, unix.TP_STATUS_KERNEL)
-		q.held, q.packet = nil, nil
+// release gives a block of which all packets are used back to the kernel, and says whether there was one.
+func (q *queue) release() bool {
+	if q.held == nil || q.left > 0 {
+		return false
 	}
+	atomic.StoreUint32(&q.held.Block_status, unix.TP_STATUS_KERNEL)
+	q.held, q.packet = nil, nil
+	return true
 }
 
 // at is the timestamp of the next packet.

@@ -80,7 +80,7 @@ func Listen(addr netip.AddrPort, cfg SocketConfig) (*Socket, error) {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
 	var err error
-	if s.rest, err = newRest([]int{s.fd}); err != nil {
+	if s.rest, err = newRest([]int{s.fd}, s.queue); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.allocate(cfg)
@@ -197,9 +197,12 @@ func (s *Socket) Receive() ([]Datagram, error) {
 		case err != nil:
 			return nil, err
 		case n > 0:
-			s.rest.busy()
+			batch := s.parse(n)
+			for i := range batch {
+				s.rest.took(skbOverhead + 2*len(batch[i].Payload))
+			}
 			s.gather = n < len(s.messages)
-			return s.parse(n), nil
+			return batch, nil
 		case stopping:
 			return nil, io.EOF
 		}
@@ -208,6 +211,10 @@ func (s *Socket) Receive() ([]Datagram, error) {
 		}
 	}
 }
+
+// skbOverhead is what a datagram takes of the queue besides its bytes, which themselves count at most twice
+// (SKB_TRUESIZE in linux/skbuff.h, and pages that are not full).
+const skbOverhead = 1 << 10
 
 // take asks the kernel for a batch, without waiting for one.
 func (s *Socket) take() (int, error) {
