@@ -262,7 +262,14 @@ func TestSecondSignal(t *testing.T) {
 	sent := numbered(0, 10, 200)
 	r.send(sent...)
 	r.signal(syscall.SIGTERM)
+	r.signal(syscall.SIGINT) // so soon it is none: timeout(1) sends each signal twice
 	r.await("draining", func() bool { return strings.Contains(r.logText(), "msg:draining") })
+	time.Sleep(1500 * time.Millisecond)
+	select {
+	case <-r.ended:
+		t.Fatal("two signals at once ended it at once")
+	default:
+	}
 	r.signal(syscall.SIGTERM)
 	select {
 	case <-r.ended:

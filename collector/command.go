@@ -77,7 +77,8 @@ For the evidence bucket:
   confirmed it. Checkpoints report the progress; the first one says that the mirror session may begin. A run ends at the
   deadline of its configuration, at a later one in the instance's tag flashtap:deadline, when the tag flashtap:stop
   appears, when maxBytes are written, or on SIGTERM or SIGINT. It then takes what was received by then, and has
-  drainSeconds to bring everything to the store. A second signal ends it at once; the spool keeps the rest.
+  drainSeconds to bring everything to the store. A second signal, a second or more after the first, ends it at once; the
+  spool keeps the rest.
 
 How packets are received:
 

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 )
 
 // version is set by the linker: -ldflags "-X main.version=...".
@@ -20,6 +21,8 @@ func main() {
 	// and the spool is shipped.
 	debug.SetTraceback("crash")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	// A second signal ends the program at once. One that comes together with the first is none: timeout(1) sends its
+	// signal to the program and to its group.
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
