@@ -90,6 +90,52 @@ func TestDecapOfFilesOfOthers(t *testing.T) {
 	}
 }
 
+// Whatever the file is, the command ends with a code that it documents, every record has a fate, and what it wrote is a
+// capture of so many frames.
+func FuzzDecapFile(f *testing.F) {
+	files, err := filepath.Glob("testdata/decap/*.pcap*")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range files {
+		body, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(body)
+	}
+	f.Add(damagedFrames(30))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		var out, complaint bytes.Buffer
+		tool := &tool{in: bytes.NewReader(file), out: &out, err: &complaint}
+		code := tool.run(t.Context(), []string{"decap", "-", "-", "--output", "json"})
+		if code != exitOK && code != exitFailed {
+			t.Fatalf("exit code %d: %s", code, complaint.String())
+		}
+		var tally decapTally
+		if err := json.NewDecoder(&complaint).Decode(&tally); err != nil {
+			t.Fatal(err)
+		}
+		fates := tally.Written
+		for _, f := range tally.leftOut() {
+			fates += f.count
+		}
+		if fates != tally.Records {
+			t.Errorf("%d records have %d fates: %+v", tally.Records, fates, tally)
+		}
+		if out.Len() == 0 {
+			return
+		}
+		r, err := pcapfile.NewReader(&out)
+		for err == nil {
+			_, err = r.Next()
+		}
+		if err != io.EOF || r.Records() != tally.Written {
+			t.Errorf("%v after %d frames of %d", err, r.Records(), tally.Written)
+		}
+	})
+}
+
 // The oracle is a program of other people in another language, which reads the same captures frame by frame.
 const oracleDir = "../../../shared/tools"
 

@@ -30,7 +30,8 @@ const (
 func OrigLen(frame []byte) int {
 	// The plainest frames, with as few loads as will do.
 	if len(frame) >= etherHeaderLen+6 {
-		w := binary.BigEndian.Uint64(frame[12:20]) // type, version, ..., IPv4 total length or half of it, IPv6 payload length
+		// Type, first byte of the IP header, one byte more, total length of IPv4, payload length of IPv6.
+		w := binary.BigEndian.Uint64(frame[12:20])
 		if total := int(uint16(w >> 16)); w>>40 == typeIPv4<<8|0x45 && total >= ipv4HeaderLen {
 			return max(len(frame), etherHeaderLen+total)
 		}
