@@ -139,6 +139,7 @@ func prepare(fd int, cfg SocketConfig) (int, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
 		return 0, fmt.Errorf("ask for kernel timestamps: %w", err)
 	}
+	awaitStamps(stampsPatience)
 	// Beyond net.core.rmem_max the kernel obeys only those who have CAP_NET_ADMIN (socket(7), SO_RCVBUFFORCE).
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, cfg.KernelQueue); err != nil {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, cfg.KernelQueue); err != nil {
@@ -273,8 +274,7 @@ func source(name *byte) (addr [16]byte) {
 	return addr
 }
 
-// timestamp finds the kernel's timestamp among the control messages. The first datagrams after a socket was made can
-// be without one, since the kernel turns timestamps on a moment later; theirs is the time of taking.
+// timestamp finds the kernel's timestamp among the control messages. Without one, it is the time of taking.
 func timestamp(oob []byte) int64 {
 	for len(oob) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&oob[0]))
