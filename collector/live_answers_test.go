@@ -124,6 +124,7 @@ func (w *wire) crowd(t *testing.T) {
 // no answer to any datagram, whatever VNI it has.
 func TestLiveTheSuspectIsNeverAnswered(t *testing.T) {
 	w := newWire(t)
+	w.sender.stamp()
 	w.talkative()
 	w.awaitAnswers()
 	for _, c := range []struct {

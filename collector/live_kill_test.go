@@ -65,7 +65,7 @@ func TestLiveTwentyKillsSpoilNothing(t *testing.T) {
 		}
 	}
 	col := w.capture(t, asRoot, dir, "--segment-bytes", "1MiB")
-	time.Sleep(300 * time.Millisecond)
+	col.writes()
 	m := col.stop()
 	end()
 	total := (<-sent).Sent

@@ -21,7 +21,7 @@ type tap struct {
 
 // sight is a frame that a tap has seen come in.
 type sight struct {
-	at   time.Time // the kernel's
+	at   time.Time // the kernel's, after stamp
 	data []byte
 }
 
@@ -39,11 +39,19 @@ func (w *wire) tap(namespace, iface string, kind uint16) *tap {
 		}
 		return errors.Join(
 			unix.SetsockoptInt(p.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
-			unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
 			unix.Bind(p.fd, &unix.SockaddrLinklayer{Protocol: kind<<8 | kind>>8, Ifindex: p.index}))
 	})
 	w.t.Cleanup(func() { unix.Close(p.fd) })
 	return p
+}
+
+// stamp makes the kernel note when frames come in. It then does so for every socket of the machine, also for those of
+// programs under test.
+func (p *tap) stamp() {
+	p.t.Helper()
+	if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+		p.t.Fatal(os.NewSyscallError("setsockopt SO_TIMESTAMPNS", err))
+	}
 }
 
 // send sends a frame from a CPU: those from one CPU stay in order on any wire.

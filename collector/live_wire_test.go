@@ -232,6 +232,22 @@ func (c *folder) ready() {
 	}
 }
 
+// writes waits until a few hundred kilobytes of frames are on disk.
+func (c *folder) writes() {
+	c.t.Helper()
+	if err := c.Await(c.t.Context(), 30*time.Second, func() bool {
+		open, _ := filepath.Glob(filepath.Join(c.dir, ".*.pcap.open"))
+		for _, path := range open {
+			if info, err := os.Stat(path); err == nil && info.Size() > 300_000 {
+				return true
+			}
+		}
+		return false
+	}); err != nil {
+		c.t.Fatalf("no frames are written: %v", err)
+	}
+}
+
 // ends waits for the exit code.
 func (c *folder) ends() int {
 	c.t.Helper()
@@ -297,7 +313,13 @@ func (c *folder) verdict(n uint64, opts verify.Options) verify.Verdict {
 // whole checks that the folder holds the first n frames, each once and in order, and that the manifest agrees.
 func (c *folder) whole(m standalone.Manifest, g *traffic.Generator, n uint64) {
 	c.t.Helper()
-	v := c.verdict(n, verify.Options{Traffic: g})
+	c.wholeFrom(m, g, 0, n)
+}
+
+// wholeFrom is whole for n frames from that number on.
+func (c *folder) wholeFrom(m standalone.Manifest, g *traffic.Generator, first, n uint64) {
+	c.t.Helper()
+	v := c.verdict(n, verify.Options{Traffic: g, First: first})
 	if !v.Whole() || v.Intact != n || v.Reordered != 0 || v.StampsBack != 0 || v.Outer != 0 || v.Tick != 1 {
 		c.t.Errorf("of %d frames: %s; %d outer, a unit of time is %v ns", n, v, v.Outer, v.Tick)
 	}
