@@ -1,14 +1,17 @@
 package pcapfile
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // Transformer makes one record of another: of data, which was wire bytes long when it was captured on a link of that
 // type, a frame of which the same holds. A frame is never longer than its data. What is not to be kept leaves nothing.
 type Transformer func(data []byte, wire int, link LinkType) (frame []byte, frameWire int, keep bool)
 
 // Transform writes what each makes of the records of a file, one after the other and at their times, until the file ends.
-// It then returns io.EOF, or the error that Next or Write had. It is a loop of Next and Write, without their cost for
-// each record: all buffers stay at hand.
+// It then returns io.EOF, or the error that Next or Write had. A record whose time can't be written ends it before each has
+// seen it. It is a loop of Next and Write, without their cost for each record: all buffers stay at hand.
 func Transform(w *Writer, r *Reader, each Transformer) error {
 	for {
 		if r.plain {
@@ -17,6 +20,9 @@ func Transform(w *Writer, r *Reader, each Transformer) error {
 		rec, err := r.Next()
 		if err != nil {
 			return err
+		}
+		if err := checkTime(rec.At); err != nil {
+			return fmt.Errorf("record %d: %w", r.records, err)
 		}
 		if frame, wire, keep := each(rec.Data, rec.Wire, rec.Link); keep {
 			if err := w.Write(rec.At, frame, wire); err != nil {

@@ -80,6 +80,16 @@ func TestTransformHandsOnErrors(t *testing.T) {
 	if err := Transform(NewWriter(io.Discard), r, keep); !errors.As(err, &damage) || !damage.Truncated {
 		t.Errorf("a file that is cut off: %v", err)
 	}
+	early := newNG(binary.LittleEndian).section()
+	early.iface(1, 0, early.option(14, early.numbers(^uint64(0)))).packet(0, 1_000_000, "1970", 4).packet(0, 999_999, "1969", 4)
+	if r, err = NewReader(bytes.NewReader(early.bytes)); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	err = Transform(NewWriter(io.Discard), r, func(data []byte, wire int, _ LinkType) ([]byte, int, bool) { seen++; return data, wire, true })
+	if err == nil || err.Error() != "record 2: its time, -1000 ns after 1970, is not within what pcap can say" || seen != 1 {
+		t.Errorf("a time before 1970, after %d records: %v", seen, err)
+	}
 	if r, err = NewReader(bytes.NewReader(file)); err != nil {
 		t.Fatal(err)
 	}

@@ -40,8 +40,8 @@ func NewWriter(dst io.Writer) *Writer {
 // Write adds a frame that was captured at (nanoseconds since 1970) and was wire bytes long. Its time has to be one that
 // the format can say, from 1970 to 2106.
 func (w *Writer) Write(at int64, frame []byte, wire int) error {
-	if uint64(at) >= (math.MaxUint32+1)*1e9 {
-		return fmt.Errorf("write a frame: its time, %d ns after 1970, is not within what pcap can say", at)
+	if err := checkTime(at); err != nil {
+		return err
 	}
 	end := w.used + recordHeaderLen + len(frame)
 	if end > len(w.buf) {
@@ -57,6 +57,13 @@ func (w *Writer) Write(at int64, frame []byte, wire int) error {
 	binary.LittleEndian.PutUint64(h[8:], uint64(len(frame))|uint64(wire)<<32)
 	copy(record[recordHeaderLen:], frame)
 	w.used = end
+	return nil
+}
+
+func checkTime(at int64) error {
+	if uint64(at) >= (math.MaxUint32+1)*1e9 {
+		return fmt.Errorf("its time, %d ns after 1970, is not within what pcap can say", at)
+	}
 	return nil
 }
 
