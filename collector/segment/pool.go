@@ -3,6 +3,7 @@ package segment
 import (
 	"sync"
 	"time"
+	"unsafe"
 )
 
 // pool is a fixed number of buffers. The one that was used last is the first to be used again: it is still in the
@@ -20,9 +21,16 @@ func newPool(count, size int) *pool {
 	p := &pool{free: make([]*buffer, 0, count)}
 	p.cond.L = &p.mu
 	for range count {
-		p.free = append(p.free, &buffer{data: make([]byte, 0, size)})
+		p.free = append(p.free, &buffer{memory: alignedMemory(size + page)})
 	}
 	return p
+}
+
+// alignedMemory begins at a page.
+func alignedMemory(size int) []byte {
+	memory := make([]byte, size+page)
+	skip := -int(uintptr(unsafe.Pointer(&memory[0]))) & (page - 1)
+	return memory[skip : skip+size]
 }
 
 // take waits for a buffer; nil when the pool was closed and has none.
@@ -47,7 +55,7 @@ func (p *pool) take() *buffer {
 
 // give returns a buffer, which is empty from then on.
 func (p *pool) give(b *buffer) {
-	b.data, b.holds, b.last = b.data[:0], contents{}, false
+	b.data, b.holds, b.last = nil, contents{}, false
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free = append(p.free, b)

@@ -82,9 +82,20 @@ type Writer struct {
 
 // buffer is a run of whole records on its way into a file.
 type buffer struct {
-	data  []byte
-	holds contents
-	last  bool // the segment ends behind it
+	memory []byte // page-aligned, with a page more than the data may take
+	data   []byte // in memory
+	holds  contents
+	last   bool // the segment ends behind it
+}
+
+// page is what the page cache is made of.
+const page = 4 << 10
+
+// align lets the data begin at the place within a page that it will have in the file: the kernel copies twice as fast
+// when both ends are aligned alike.
+func (b *buffer) align(offset int64) {
+	at := int(offset % page)
+	b.data = b.memory[at : at : len(b.memory)-page+at]
 }
 
 const (
@@ -157,6 +168,7 @@ func (w *Writer) makeRoom(need int) bool {
 	if w.size == 0 {
 		w.size, w.began = fileHeaderLen, time.Now()
 	}
+	w.current.align(w.size)
 	w.free = max(need, int(min(int64(cap(w.current.data)), w.cfg.MaxBytes-w.size)))
 	return true
 }
