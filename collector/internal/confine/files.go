@@ -79,7 +79,7 @@ func restrictFiles(cfg Config) (string, error) {
 		return "", os.NewSyscallError("landlock_create_ruleset", errno)
 	}
 	rules.fd = int(fd)
-	defer unix.Close(rules.fd)
+	defer unix.Close(rules.fd) //nolint:errcheck // it only names the rules
 	if err := rules.fill(cfg, ports); err != nil {
 		return "", err
 	}
@@ -183,7 +183,7 @@ func (r *ruleset) allow(path string, rights uint64) error {
 	if err != nil {
 		return fmt.Errorf("allow %s: %w", path, err)
 	}
-	defer unix.Close(fd)
+	defer unix.Close(fd) //nolint:errcheck // it only names the path
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return fmt.Errorf("allow %s: %w", path, err)

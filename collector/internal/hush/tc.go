@@ -77,7 +77,7 @@ func (c *clsact) begin(log *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	defer p.Close() // the filter keeps it
+	defer p.Close() //nolint:errcheck // the filter keeps it
 	if err := c.removeStale(log); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ func awaitStamps(patience time.Duration) (on bool) {
 	if err != nil {
 		return false
 	}
-	defer unix.Close(fd) // nothing was written that anybody needs
+	defer unix.Close(fd) //nolint:errcheck // nothing was written that anybody needs
 	loopback := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
 	if unix.Bind(fd, loopback) != nil {
 		return false

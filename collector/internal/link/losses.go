@@ -157,7 +157,7 @@ func (w *Watcher) Close() error {
 		w.tool = nil
 	}
 	if w.softnet != nil {
-		w.softnet.Close() // nothing was written
+		w.softnet.Close() //nolint:errcheck // nothing was written
 		w.softnet = nil
 	}
 	return nil

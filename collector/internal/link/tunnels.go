@@ -56,7 +56,7 @@ func (f *finder) close() {
 	f.links.Close()
 	for _, file := range append(f.udp, f.own) {
 		if file != nil {
-			file.Close() // nothing was written
+			file.Close() //nolint:errcheck // nothing was written
 		}
 	}
 }
