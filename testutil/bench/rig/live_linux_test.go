@@ -83,7 +83,7 @@ func TestLiveNamespacesCarryPacketsToTcpdump(t *testing.T) {
 				v, err := verify.Verify([]string{file}, n, verify.Options{Traffic: g})
 				return err == nil && v.Intact == n
 			}
-			if err := p.Await(t.Context(), 3*time.Second, whole); err != nil && t.Context().Err() != nil {
+			if err := p.Await(t.Context(), 30*time.Second, whole); err != nil && t.Context().Err() != nil {
 				t.Fatal(err)
 			}
 			used, err := p.Usage()
