@@ -19,7 +19,7 @@ type Tally struct {
 	Truncated     uint64   `json:"truncated"`     // of Written: frames whose tail was cut before they arrived
 	Rejected      Rejected `json:"rejected"`      // datagrams that are no evidence, by cause
 	Unwritten     uint64   `json:"unwritten"`     // genuine frames that could not be written (disk full, write error)
-	SocketDropped uint64   `json:"socketDropped"` // datagrams the kernel dropped because the socket was full; not in Received
+	SocketDropped uint64   `json:"socketDropped"` // datagrams the kernel dropped because the socket was full, or their checksum wrong; not in Received
 	RingDropped   uint64   `json:"ringDropped"`   // the same for a packet ring (PACKET_STATISTICS)
 	HostDropped   uint64   `json:"hostDropped"`   // packets that the interface or the kernel dropped before socket or ring: of any kind, so an upper bound
 	Reduced       uint64   `json:"reduced"`       // of Written: frames cut to their headers afterwards, because the disk was full
