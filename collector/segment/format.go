@@ -34,15 +34,6 @@ var fileHeader = func() []byte {
 	return binary.LittleEndian.AppendUint32(h, linkEthernet)
 }()
 
-// appendRecord adds one frame that arrived at (nanoseconds since 1970) to buf.
-func appendRecord(buf []byte, at int64, frame []byte, origLen int) []byte {
-	buf = binary.LittleEndian.AppendUint32(buf, uint32(at/1e9))
-	buf = binary.LittleEndian.AppendUint32(buf, uint32(at%1e9))
-	buf = binary.LittleEndian.AppendUint32(buf, uint32(len(frame)))
-	buf = binary.LittleEndian.AppendUint32(buf, uint32(origLen))
-	return append(buf, frame...)
-}
-
 // record is what a record's header says.
 type record struct {
 	at      int64

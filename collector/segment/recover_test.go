@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -193,4 +194,13 @@ func openSegment(t testing.TB, n int) (data []byte, bounds []int) {
 		bounds = append(bounds, len(data))
 	}
 	return data, bounds
+}
+
+// appendRecord adds one frame that arrived at (nanoseconds since 1970) to buf: the format once more, in the plainest way.
+func appendRecord(buf []byte, at int64, frame []byte, origLen int) []byte {
+	buf = binary.LittleEndian.AppendUint32(buf, uint32(at/1e9))
+	buf = binary.LittleEndian.AppendUint32(buf, uint32(at%1e9))
+	buf = binary.LittleEndian.AppendUint32(buf, uint32(len(frame)))
+	buf = binary.LittleEndian.AppendUint32(buf, uint32(origLen))
+	return append(buf, frame...)
 }
