@@ -92,7 +92,7 @@ func (a asking) Write(p []byte) (int, error) {
 }
 
 // stallTime is more than two attempts to send a segment may take.
-const stallTime = 35 * time.Second
+const stallTime = 60 * time.Second
 
 // A store that takes connections and never answers costs attempts, and no evidence: what was confirmed before stays as
 // it is, what comes meanwhile waits on disk, and arrives once the store is back.
