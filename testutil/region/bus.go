@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,40 +16,65 @@ import (
 	"flashtap/testutil/region/queue"
 )
 
-// bus is the default event bus: rules with patterns, and targets.
+// bus are the event buses: the default one and those that were created, with their rules and targets.
 type bus struct {
 	region *Region
 
 	mu        sync.Mutex
+	created   []string // names
 	rules     []rule
 	listeners []func(event []byte)
 }
 
 type rule struct {
+	bus     string
 	name    string
 	pattern *pattern.Pattern
 	target  func(ctx context.Context, event []byte) error
 }
 
-// Rule sends matching events to a target: a queue or a function.
+// CreateEventBus adds an event bus beside the default one.
+func (r *Region) CreateEventBus(name string) {
+	r.bus.mu.Lock()
+	defer r.bus.mu.Unlock()
+	r.bus.created = append(r.bus.created, name)
+}
+
+// exists says whether there is a bus of this name.
+func (b *bus) exists(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return name == defaultBus || slices.Contains(b.created, name)
+}
+
+// Rule sends matching events of the default bus to a target: a queue or a function.
 func (r *Region) Rule(name, eventPattern string, target func(context.Context, []byte) error) error {
+	return r.RuleOn(defaultBus, name, eventPattern, target)
+}
+
+// RuleOn is Rule for the bus of a name.
+func (r *Region) RuleOn(bus, name, eventPattern string, target func(context.Context, []byte) error) error {
 	p, err := pattern.Compile([]byte(eventPattern))
 	if err != nil {
 		return fmt.Errorf("rule %s: %w", name, err)
 	}
+	if !r.bus.exists(bus) {
+		return fmt.Errorf("rule %s: there is no event bus %s", name, bus)
+	}
 	r.bus.mu.Lock()
 	defer r.bus.mu.Unlock()
-	r.bus.rules = append(r.bus.rules, rule{name, p, target})
+	r.bus.rules = append(r.bus.rules, rule{bus, name, p, target})
 	return nil
 }
 
 // ToQueue is a rule's target: a queue, and for a FIFO one the message group.
 func (r *Region) ToQueue(name, group string) func(context.Context, []byte) error {
-	return func(_ context.Context, event []byte) error {
+	return func(ctx context.Context, event []byte) error {
 		params := map[string]any{"QueueUrl": r.QueueURL(name), "MessageBody": string(event)}
 		if group != "" {
 			params["MessageGroupId"] = group
 		}
+		r.forRule(ctx, "sqs", "SendMessage", params)
 		_, err := r.Queues.Handle("SendMessage", params)
 		return err
 	}
@@ -68,6 +94,11 @@ func (r *Region) QueueURL(name string) string {
 func (r *Region) MapQueue(name string, batchSize int, function string) error {
 	_, err := r.Queues.Map(queue.Mapping{Queue: name, BatchSize: batchSize, ReportBatchItemFailures: true,
 		Invoke: func(ctx context.Context, payload []byte) ([]byte, error) {
+			// Lambda receives with the rights of the function (Lambda guide, "Creating and configuring an Amazon SQS
+			// event source mapping": the execution role's permissions).
+			for _, operation := range []string{"ReceiveMessage", "DeleteMessage", "GetQueueAttributes"} {
+				r.errand("sqs", operation, function, "", map[string]any{"QueueUrl": r.QueueURL(name)})
+			}
 			result, err := r.Lambda.Invoke(ctx, function, payload)
 			if err == nil && result.FunctionError != "" {
 				err = fmt.Errorf("function %s: %s", function, result.Payload)
@@ -79,23 +110,32 @@ func (r *Region) MapQueue(name string, batchSize int, function string) error {
 
 // ToFunction is a rule's target: a function, invoked asynchronously.
 func (r *Region) ToFunction(name string) func(context.Context, []byte) error {
-	return func(_ context.Context, event []byte) error {
+	return func(ctx context.Context, event []byte) error {
+		r.forRule(ctx, "lambda", "Invoke", map[string]any{"FunctionName": name})
 		_, err := r.Lambda.InvokeAsync(name, event)
 		return err
 	}
 }
 
-// Listen has every event on the bus shown to f, matching a rule or not.
+// Listen has every event on any bus shown to f, matching a rule or not.
 func (r *Region) Listen(f func(event []byte)) {
 	r.bus.mu.Lock()
 	defer r.bus.mu.Unlock()
 	r.bus.listeners = append(r.bus.listeners, f)
 }
 
-// Publish puts a whole event on the bus as it is, as an AWS service does, and says which rules matched.
+// Publish puts a whole event on the default bus as it is, as an AWS service does, and says which rules matched.
 func (r *Region) Publish(event []byte) (matched []string, err error) {
+	return r.PublishOn(defaultBus, event)
+}
+
+// PublishOn is Publish for the bus of a name.
+func (r *Region) PublishOn(bus string, event []byte) (matched []string, err error) {
 	if !json.Valid(event) {
 		return nil, fmt.Errorf("publish: not JSON")
+	}
+	if !r.bus.exists(bus) {
+		return nil, fmt.Errorf("publish: there is no event bus %s", bus)
 	}
 	r.bus.mu.Lock()
 	rules, listeners := r.bus.rules, r.bus.listeners
@@ -105,6 +145,9 @@ func (r *Region) Publish(event []byte) (matched []string, err error) {
 	}
 	var failed []error
 	for _, rule := range rules {
+		if rule.bus != bus {
+			continue
+		}
 		ok, err := rule.pattern.Match(event)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("rule %s: %w", rule.name, err))
@@ -113,7 +156,7 @@ func (r *Region) Publish(event []byte) (matched []string, err error) {
 			continue
 		}
 		matched = append(matched, rule.name)
-		if err := rule.target(r.ctx, event); err != nil { // each target is served on its own
+		if err := rule.target(withRule(r.ctx, rule), event); err != nil { // each target is served on its own
 			failed = append(failed, fmt.Errorf("rule %s: %w", rule.name, err))
 		}
 	}
@@ -153,7 +196,7 @@ func (b *bus) put(e entry) string {
 		"time": e.Time.UTC().Format(time.RFC3339), "region": b.region.cfg.Name, "resources": e.Resources, "detail": e.Detail,
 	})
 	if err == nil {
-		_, err = b.region.Publish(event)
+		_, err = b.region.PublishOn(busName(e.EventBusName), event)
 	}
 	if err != nil && b.region.ctx.Err() == nil {
 		b.region.log.Error("event not delivered", "source", e.Source, "detail-type", e.DetailType, "err", err)
@@ -176,10 +219,8 @@ func (b *bus) take(entries []entry) (answers []map[string]any, failed int) {
 
 func (b *bus) check(e entry) *fault {
 	var detail map[string]json.RawMessage
-	_, name, _ := strings.Cut(e.EventBusName, "event-bus/") // it may be an ARN
-	name = cmp.Or(name, e.EventBusName, defaultBus)
 	switch {
-	case name != defaultBus:
+	case !b.exists(busName(e.EventBusName)):
 		return &fault{"InvalidArgument", "the local region has no event bus " + e.EventBusName, 0}
 	case e.Source == "" || e.DetailType == "" || len(e.Detail) == 0:
 		return &fault{"InvalidArgument", "Source, DetailType and Detail are needed", 0}
@@ -192,6 +233,12 @@ func (b *bus) check(e entry) *fault {
 }
 
 const defaultBus = "default"
+
+// busName is the name of the bus that an entry means, by its name, its ARN or nothing.
+func busName(said string) string {
+	_, name, _ := strings.Cut(said, "event-bus/")
+	return cmp.Or(name, said, defaultBus)
+}
 
 // handle answers PutEvents.
 func (b *bus) handle(operation string, params map[string]any) (map[string]any, error) {

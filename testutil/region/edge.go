@@ -27,8 +27,12 @@ type Call struct {
 	Service   string // as it signs: ec2, s3, scheduler, states, sqs, events, lambda
 	Operation string
 	Principal string // who called, as Environ named it
+	Instance  string // id, when it was called with the credentials of an instance's role
+	Source    string // ARN of what a service makes one of Errands for; "" in Calls
 	Params    map[string]any
 	Code      string // the error's code, or Dropped or Unreachable; "" for success
+	// Facts are what EC2 knew, before the call, of the resources that it names.
+	Facts ec2.Facts
 }
 
 // Codes of calls that got no answer.
@@ -53,6 +57,7 @@ type Fault struct {
 type record struct {
 	mu         sync.Mutex
 	calls      []Call
+	errands    []Call
 	violations []error
 	fault      func(Call) *Fault
 }
@@ -149,7 +154,7 @@ func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	key, regionName := m[1], m[2]
 	call := Call{At: time.Now(), Service: m[3]}
 	if app := appID.FindStringSubmatch(req.UserAgent()); app != nil {
-		call.Principal = app[1]
+		call.Principal, call.Instance, _ = strings.Cut(app[1], onInstance)
 	}
 	if call.Service == "s3" {
 		r.serveS3(w, req, call, key)
@@ -182,6 +187,7 @@ func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	call.Operation, call.Params = decoded.Operation, decoded.Params
 	fault := r.record.faultFor(call)
 	r.delay(fault)
+	call.Facts = r.facts(call.Service, decoded)
 	if fault.before() {
 		r.spoil(w, service, call, id, fault)
 		return

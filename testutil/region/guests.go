@@ -33,6 +33,9 @@ type Machine struct {
 	Console  io.Writer         // what GetConsoleOutput shows
 }
 
+// onInstance stands between the role and the id of the instance in the principal of a guest.
+const onInstance = "+"
+
 // guests are the running instances that have a guest.
 type guests struct {
 	region *Region
@@ -122,7 +125,7 @@ func (g *guests) machine(ctx context.Context, i ec2.Instance, one *running) (Mac
 	if one.metadata, err = imds.Serve(ctx, g.metadata(i)); err != nil {
 		return Machine{}, nil, errors.Join(err, file.Close())
 	}
-	env := r.Environ(cmp.Or(i.Profile.RoleName, i.ID))
+	env := r.Environ(cmp.Or(i.Profile.RoleName, i.ID) + onInstance + i.ID)
 	delete(env, "AWS_EC2_METADATA_DISABLED")
 	env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = one.metadata.URL
 	c := &console{ec2: r.EC2, instance: i.ID, file: file}

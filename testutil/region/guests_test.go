@@ -122,7 +122,7 @@ func TestAGuestFindsItsSurroundings(t *testing.T) {
 	id := h.launch("obey")
 	m := h.boots(1)
 	equal(t, "the machine", []string{m.ID, m.Type, string(m.UserData), m.Env["AWS_SDK_UA_APP_ID"], m.Env["AWS_ENDPOINT_URL"], m.Env["AWS_EC2_METADATA_DISABLED"]},
-		[]string{id, "c7gn.large", "obey", "the-collectors-role", h.Endpoint(), ""})
+		[]string{id, "c7gn.large", "obey", "the-collectors-role+" + id, h.Endpoint(), ""})
 	equal(t, "its disk", exists(m.Dir), true)
 
 	metadata := imds.New(imds.Options{Endpoint: m.Env["AWS_EC2_METADATA_SERVICE_ENDPOINT"]})

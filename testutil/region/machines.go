@@ -354,6 +354,9 @@ type tasks struct {
 	state string
 }
 
+// machine is the ARN of the state machine.
+func (t *tasks) machine() string { return t.resources[1] }
+
 func (t *tasks) enter(state string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -375,16 +378,16 @@ func (t *tasks) RunTask(ctx context.Context, resource string, input json.RawMess
 	}
 	switch resource {
 	case "arn:aws:states:::lambda:invoke":
-		return t.region.invokeTask(ctx, input)
+		return t.invoke(ctx, input)
 	case "arn:aws:states:::events:putEvents":
 		return t.putEvents(input)
 	}
 	return nil, &asl.Error{Name: "States.Runtime", Cause: "the local region has no integration " + resource}
 }
 
-// invokeTask is the Lambda integration: a function's error becomes the task's, by the name of its type (Step Functions
+// invoke is the Lambda integration: a function's error becomes the task's, by the name of its type (Step Functions
 // Developer Guide, "Handling errors").
-func (r *Region) invokeTask(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
+func (t *tasks) invoke(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
 	var in struct {
 		FunctionName string
 		Payload      json.RawMessage
@@ -392,7 +395,8 @@ func (r *Region) invokeTask(ctx context.Context, input json.RawMessage) (json.Ra
 	if err := strictly(input, &in); err != nil {
 		return nil, err
 	}
-	result, err := r.Lambda.Invoke(context.WithoutCancel(ctx), in.FunctionName, in.Payload)
+	t.region.errand("lambda", "Invoke", t.machine(), t.machine(), map[string]any{"FunctionName": in.FunctionName})
+	result, err := t.region.Lambda.Invoke(context.WithoutCancel(ctx), in.FunctionName, in.Payload)
 	if err != nil {
 		name := "Lambda.AWSLambdaException"
 		var c coded
@@ -427,6 +431,8 @@ func (t *tasks) putEvents(input json.RawMessage) (json.RawMessage, error) {
 			e.Detail = json.RawMessage(text)
 		}
 		e.Resources = append(e.Resources, t.resources...)
+		t.region.errand("events", "PutEvents", t.machine(), t.machine(), map[string]any{"Entries": []any{
+			map[string]any{"Source": e.Source, "DetailType": e.DetailType, "EventBusName": e.EventBusName}}})
 	}
 	answers, failed := t.region.bus.take(in.Entries)
 	result, err := json.Marshal(map[string]any{"Entries": answers, "FailedEntryCount": failed})

@@ -25,8 +25,9 @@ func (r *Region) fire(_ context.Context, t schedule.Target) error {
 	operation, universal := strings.CutPrefix(t.ARN, ec2Target)
 	var err error
 	if universal {
-		err = r.callEC2(operation, t.Input)
+		err = r.callEC2(operation, t)
 	} else {
+		r.errand("lambda", "Invoke", t.RoleARN, t.ScheduleARN, map[string]any{"FunctionName": t.ARN})
 		_, err = r.Lambda.InvokeAsync(t.ARN, []byte(t.Input))
 	}
 	if err != nil {
@@ -36,12 +37,13 @@ func (r *Region) fire(_ context.Context, t schedule.Target) error {
 }
 
 // callEC2 is a universal target, held to the service's model as any other caller is.
-func (r *Region) callEC2(operation, input string) error {
-	call, err := universalCall(operation, input)
+func (r *Region) callEC2(operation string, t schedule.Target) error {
+	call, err := universalCall(operation, t.Input)
 	if err != nil {
 		r.record.violation(fmt.Errorf("scheduler: %w", err))
 		return err
 	}
+	r.errand(call.Service, call.Operation, t.RoleARN, t.ScheduleARN, call.Params)
 	_, err = r.EC2.Handle(call, "scheduler")
 	var refused *ec2.APIError
 	if errors.As(err, &refused) {
