@@ -36,6 +36,8 @@ type Settings struct {
 	Images                map[string]string `env:"FLASHTAP_IMAGES"`           // image id by architecture
 	BinaryKeys            map[string]string `env:"FLASHTAP_BINARY_KEYS"`      // object key of the collector by architecture
 	BinaryDigests         map[string]string `env:"FLASHTAP_BINARY_DIGESTS"`   // its SHA-256 by architecture, hexadecimal
+	VPCs                  []string          `env:"FLASHTAP_VPCS"`             // ids; when there are any, suspects must be in one of them
+	OptOutTag             string            `env:"FLASHTAP_OPT_OUT_TAG"`      // tag key; what bears it with value "true" is never captured; "": no such rule
 	AllowSamples          bool              `env:"FLASHTAP_ALLOW_SAMPLES"`    // capture for sample findings, to rehearse
 	MaxCaptures           int               `env:"FLASHTAP_MAX_CAPTURES"`     // at once, in this deployment
 	MaxInterfaces         int               `env:"FLASHTAP_MAX_INTERFACES"`   // captures started for one finding

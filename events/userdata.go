@@ -159,6 +159,41 @@ const (
 // again, to ship it, as after a crash.
 const UnconfirmedExit = 3
 
+// hardening is what systemd takes from the collector before it begins (systemd.exec(5)); the collector gives up the rest
+// itself once it receives. It needs the four capabilities for packet sockets, for the interface, for its program in the
+// kernel, and to empty its own bounding set; packet and netlink sockets; and to write its spool. It stays root, since the
+// spool of a crashed one is root's. /proc is left whole, for the losses of the interface are read there. A system call that
+// is not in the list fails instead of killing, for a dead collector would be lost evidence.
+const hardening = `
+CapabilityBoundingSet=CAP_NET_RAW CAP_NET_ADMIN CAP_BPF CAP_SETPCAP
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths=/var/lib/flashtap
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateIPC=yes
+ProtectProc=invisible
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK AF_PACKET AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallErrorNumber=EPERM
+SystemCallFilter=@system-service bpf capset landlock_add_rule landlock_create_ruleset landlock_restrict_self seccomp
+KeyringMode=private
+LimitCORE=0
+UMask=0077
+`
+
 // stopSlack are the seconds beyond the drain before systemd kills a collector that was asked to stop.
 const stopSlack = 15
 
@@ -220,7 +255,7 @@ RestartForceExitStatus=%d
 RestartSec=1
 TimeoutStopSec=%d
 StandardOutput=journal+console
-CapabilityBoundingSet=CAP_NET_RAW CAP_NET_ADMIN CAP_BPF CAP_SETPCAP
+%s
 [Install]
 WantedBy=multi-user.target
 UNIT
@@ -239,7 +274,7 @@ systemctl start --no-block flashtap-end
 		configPath, configMarker, config, configMarker,
 		c.Region, endpoint, c.Bucket, c.BinaryKey, programPath,
 		c.BinarySHA256, programPath, programPath,
-		programPath, configPath, UnconfirmedExit, c.DrainSeconds+stopSlack)
+		programPath, configPath, UnconfirmedExit, c.DrainSeconds+stopSlack, strings.TrimSpace(hardening))
 	if b.Len() > MaxUserData {
 		return nil, fmt.Errorf("user data of %s has %d bytes; EC2 takes %d", c.Capture, b.Len(), MaxUserData)
 	}

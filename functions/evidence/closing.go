@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"flashtap/events"
 )
@@ -49,7 +51,10 @@ func (s Store) Seal(ctx context.Context, c events.CaptureID, tool string, failur
 		return events.SealResult{}, fmt.Errorf("seal %s: %w", c, err)
 	}
 	m.Verdict = verdict(&m)
-	if err := s.CreateJSON(ctx, events.ManifestKey(c), m); err != nil && !errors.Is(err, ErrExists) {
+	switch err := s.CreateJSON(ctx, events.ManifestKey(c), m); {
+	case err == nil:
+		logSealed(plan, m, list)
+	case !errors.Is(err, ErrExists):
 		return events.SealResult{}, fmt.Errorf("seal %s: %w", c, err)
 	}
 	// Another seal may have been faster; what the bucket holds is what counts.
@@ -76,6 +81,45 @@ func summarize(c events.CaptureID, body []byte) (events.SealResult, error) {
 		r.Reasons = []string{}
 	}
 	return r, nil
+}
+
+// logSealed tells what the capture came to. Whoever made the manifest tells it, so once, however often the capture is sealed:
+// metrics are counted from this line.
+func logSealed(plan events.Plan, m events.Manifest, list []Entry) {
+	var first, last time.Time
+	var packets uint64
+	var size int64
+	for _, seg := range m.Segments {
+		size += seg.Bytes
+		if seg.Confirmed {
+			packets += seg.Packets
+		}
+		if seg.First.IsZero() || seg.Last.IsZero() {
+			continue // it is in no closing manifest
+		}
+		if first.IsZero() || seg.First.Before(first) {
+			first = seg.First
+		}
+		if seg.Last.After(last) {
+			last = seg.Last
+		}
+	}
+	slog.Info("sealed", "capture", m.Capture, "eni", m.Capture.NetworkInterfaceID(), "verdict", m.Verdict, "reasons", len(m.Reasons), "segments", len(m.Segments),
+		"packets", packets, "bytes", size, "lost", m.Tally.Lost(), "rejected", m.Tally.Rejected.Total(),
+		"seconds", last.Sub(first).Seconds(), "billed", billed(plan, list, time.Now()).Seconds())
+}
+
+// billed is how long a collector and a session can have been there at most: from the start of the capture until now, or
+// until the guard removed them. Without a collector there was nothing that AWS bills by time.
+func billed(plan events.Plan, list []Entry, now time.Time) time.Duration {
+	launched := slices.ContainsFunc(list, func(e Entry) bool { return strings.HasPrefix(e.Key, launchedPrefix(plan.Capture)) })
+	if !launched {
+		return 0
+	}
+	if end := plan.GuardAt(); now.After(end) {
+		now = end
+	}
+	return max(0, now.Sub(plan.Start)).Round(time.Second)
 }
 
 // chainCustody orders the recorded acts by the time at which S3 stored them and chains each to the one before. It
@@ -161,11 +205,14 @@ func (s Store) collect(ctx context.Context, m *events.Manifest, plan events.Plan
 	return nil
 }
 
+// launchedPrefix begins the records of collectors that launch has launched.
+func launchedPrefix(c events.CaptureID) string { return events.CustodyPrefix(c) + "launch-launched-" }
+
 // owners are the aws:userids of the instances that launch recorded: only their folders are evidence.
 func (s Store) owners(ctx context.Context, c events.CaptureID, list []Entry) ([]string, error) {
 	var owners []string
 	for _, e := range list {
-		if !strings.HasPrefix(e.Key, events.CustodyPrefix(c)+"launch-launched-") {
+		if !strings.HasPrefix(e.Key, launchedPrefix(c)) {
 			continue
 		}
 		var entry events.CustodyEntry

@@ -54,6 +54,9 @@ func Decide(f Facts) events.Plan {
 	add := func(v events.Verdict) { p.Verdicts = append(p.Verdicts, v) }
 	add(events.Verdict{Check: "interface", Result: events.Pass, Reason: f.Why, Evidence: []string{p.Source.NetworkInterfaceID}})
 	add(requestVerdict(f.Request, options))
+	if tag := f.Settings.OptOutTag; tag != "" {
+		add(optedOut(f, tag))
+	}
 	add(interfaceType(f.Interface))
 	add(instanceFamily(f.Interface, f.Instance))
 	add(notATarget(f))
@@ -107,6 +110,25 @@ func requestVerdict(r events.Request, complete events.Options) events.Verdict {
 		return v
 	}
 	v.Result, v.Reason = events.Fail, strings.ReplaceAll(err.Error(), "\n", "; ")
+	return v
+}
+
+// optedOut: whoever owns a suspect may have said that it is never to be captured, on the interface or on the instance. IAM
+// knows the interface's tags alone, and only when everything else has been made.
+func optedOut(f Facts, tag string) events.Verdict {
+	id := aws.ToString(f.Interface.NetworkInterfaceId)
+	v := events.Verdict{Check: "opt-out", Result: events.Pass, Reason: "neither the interface nor its instance bears the tag " + tag + "=true", Evidence: []string{id}}
+	bearers := map[string][]types.Tag{id: f.Interface.TagSet}
+	if f.Instance != nil {
+		bearers[aws.ToString(f.Instance.InstanceId)] = f.Instance.Tags
+	}
+	for bearer, tags := range bearers {
+		if slices.ContainsFunc(tags, func(t types.Tag) bool { return aws.ToString(t.Key) == tag && aws.ToString(t.Value) == "true" }) {
+			v.Result, v.Evidence = events.Fail, []string{bearer}
+			v.Reason = fmt.Sprintf("%s bears the tag %s=true: its owner does not want it captured", bearer, tag)
+			v.Remedy = "ask the owner to remove the tag, and request the capture again"
+		}
+	}
 	return v
 }
 

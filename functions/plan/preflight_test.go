@@ -99,6 +99,13 @@ func TestDecide(t *testing.T) {
 			f.Interface.Attachment, f.Instance = &types.NetworkInterfaceAttachment{InstanceOwnerId: aws.String(requester)}, nil
 		}
 	}
+	bears := func(ni, instance string) func(*Facts) {
+		return func(f *Facts) {
+			f.Settings.OptOutTag = "spare"
+			f.Interface.TagSet = []types.Tag{{Key: aws.String("other"), Value: aws.String("true")}, {Key: aws.String("spare"), Value: &ni}}
+			f.Instance.Tags = []types.Tag{{Key: aws.String("spare"), Value: &instance}}
+		}
+	}
 	family := func(kind string) func(*Facts) {
 		return func(f *Facts) { f.Instance.InstanceType = types.InstanceType(kind) }
 	}
@@ -126,6 +133,11 @@ func TestDecide(t *testing.T) {
 		"managed by EFS":                           {managed("123456789012", "EFS mount target for fs-1"), "interface-type", events.Fail, "123456789012"},
 		"attached to nothing":                      {func(f *Facts) { f.Interface.Attachment = nil }, "interface-type", events.Fail, "attached to no instance"},
 		"IPv6 alone":                               {func(f *Facts) { f.Interface = withAddresses(f.Interface, "2001:db8::1") }, "interface-type", events.Fail, "IPv4"},
+
+		"opted out by its tag":        {bears("true", ""), "opt-out", events.Fail, "eni-"},
+		"opted out by its instance's": {bears("", "true"), "opt-out", events.Fail, "i-"},
+		"the tag says something else": {bears("false", "no"), "opt-out", events.Pass, ""},
+		"no tag":                      {func(f *Facts) { f.Settings.OptOutTag = "spare" }, "opt-out", events.Pass, ""},
 
 		"T2":                         {family("t2.micro"), "instance-family", events.Fail, "t2.micro"},
 		"C7gn, fine as a collector":  {family("c7gn.large"), "instance-family", events.Fail, "c7gn.large"},

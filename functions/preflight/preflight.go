@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,6 +114,11 @@ func (p preflight) facts(ctx context.Context, request events.Request, startedAt 
 		return f, err
 	}
 	vpc, zone := aws.ToString(ni.VpcId), aws.ToString(ni.AvailabilityZone)
+	if allowed := p.settings.VPCs; len(allowed) > 0 && !slices.Contains(allowed, vpc) { // IAM refuses to describe it further
+		return f, boot.NotMirrorable{Source: request.NetworkInterfaceID,
+			Reason: fmt.Sprintf("it is in %s; this deployment captures only in %s", vpc, strings.Join(allowed, ", ")),
+			Remedy: "deploy with -c vpcs=... that includes it, or ask whoever deployed Flashtap"}
+	}
 	service := "com.amazonaws." + p.settings.Region + ".s3"
 
 	g, ctx := errgroup.WithContext(ctx)

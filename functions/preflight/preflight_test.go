@@ -100,6 +100,10 @@ func TestPreflightRefuses(t *testing.T) {
 			s.EC2.AddInstance(ec2.InstanceSeed{ID: "i-0c0c0c0c", Type: "t2.micro", Interfaces: []ec2.InterfaceSeed{{ID: "eni-0c0c0c0c", Subnet: s.Subnet}}})
 			return events.Request{InstanceID: "i-0c0c0c0c"}
 		}, &notMirrorable, "t2.micro", true},
+		"another VPC than the deployment's": {func(s *stage.Stage) events.Request {
+			s.Settings.VPCs = []string{"vpc-0d0d0d0d"}
+			return events.Request{NetworkInterfaceID: s.ENI}
+		}, &notMirrorable, "captures only in vpc-0d0d0d0d", false},
 		"no way to S3": {func(s *stage.Stage) events.Request {
 			vpc := s.EC2.AddVPC(ec2.VPC{CIDR: "10.9.0.0/16"})
 			subnet := s.EC2.AddSubnet(ec2.Subnet{VPC: vpc, CIDR: "10.9.1.0/24"})

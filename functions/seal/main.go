@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -19,11 +18,7 @@ func main() {
 		func(cfg aws.Config, settings events.Settings) boot.Step[events.StepInput, events.SealResult] {
 			store := evidence.Store{API: s3.NewFromConfig(cfg), Bucket: settings.Bucket}
 			return func(ctx context.Context, in events.StepInput) (events.SealResult, error) {
-				sealed, err := store.Seal(ctx, in.Capture, boot.Tool("seal"), in.Failure)
-				if err == nil {
-					slog.Info("sealed", "capture", in.Capture, "verdict", sealed.Verdict, "packets", sealed.Packets, "segments", sealed.Segments)
-				}
-				return sealed, err
+				return store.Seal(ctx, in.Capture, boot.Tool("seal"), in.Failure)
 			}
 		})
 }

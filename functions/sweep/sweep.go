@@ -62,6 +62,7 @@ type report struct {
 	Sealed    []events.CaptureID `json:"sealed"`
 	Admitted  int                `json:"admitted"` // waiting findings that got a place
 	Expired   int                `json:"expired"`  // waiting findings that waited too long
+	Oldest    int                `json:"oldest"`   // age in seconds of the capture whose things were the oldest there; 0: nothing was there
 }
 
 // run does its three duties, each even when another fails.
@@ -70,7 +71,8 @@ func (s sweep) run(ctx context.Context, t trigger) (report, error) {
 	dead, err := s.orphans(ctx, t.ended(), &r)
 	errs := []error{err}
 	errs = append(errs, s.seal(ctx, dead, &r), s.admit(ctx, &r))
-	slog.Info("swept", "orphans", len(r.Orphans), "remaining", r.Remaining, "refused", len(r.Refused), "sealed", len(r.Sealed), "admitted", r.Admitted)
+	slog.Info("swept", "orphans", len(r.Orphans), "remaining", r.Remaining, "refused", len(r.Refused), "sealed", len(r.Sealed),
+		"admitted", r.Admitted, "expired", r.Expired, "oldest", r.Oldest)
 	return r, errors.Join(errs...)
 }
 
@@ -81,6 +83,7 @@ func (s sweep) orphans(ctx context.Context, execution string, r *report) (map[ev
 	if err != nil {
 		return nil, err
 	}
+	r.Oldest = int(oldest(items, time.Now()).Seconds())
 	leases, err := lease.All(ctx, s.schedules, s.settings.ScheduleGroup)
 	if err != nil {
 		return nil, err
@@ -124,6 +127,18 @@ func (s sweep) orphans(ctx context.Context, execution string, r *report) (map[ev
 		}
 	}
 	return dead, errors.Join(errs...)
+}
+
+// oldest is the age of the capture that began first of those that have anything. Of a tag that names no capture no age is
+// known; it is refused anyway.
+func oldest(items []remove.Item, now time.Time) time.Duration {
+	var age time.Duration
+	for _, item := range items {
+		if start, err := item.Capture.Start(); err == nil && !item.Gone() {
+			age = max(age, now.Sub(start))
+		}
+	}
+	return age
 }
 
 // running asks Step Functions whether an execution still runs: the event of its end may be lost, and one pass after it

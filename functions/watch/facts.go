@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -47,6 +48,8 @@ func (w watch) run(ctx context.Context, in events.StepInput) (events.WatchResult
 	if err != nil {
 		return result, err
 	}
+	slog.Info("looked", "capture", in.Capture, "phase", in.Phase, "status", result.Status, "reason", result.Reason,
+		"packets", result.Packets, "bytes", result.Bytes, "lost", result.Lost, "segments", result.Segments)
 	if in.Phase == events.PhaseDrain && result.Status == events.StatusWaiting {
 		err = w.askToStop(ctx, f)
 	}

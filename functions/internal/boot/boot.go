@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"reflect"
@@ -38,10 +39,16 @@ func (e StepFailed) Unwrap() error { return e.Err }
 // Step is the work of one Lambda.
 type Step[In, Out any] func(context.Context, In) (Out, error)
 
+// Logger writes the lines of a step: one JSON object an act. Metrics are made of them, so their messages and keys are an
+// interface.
+func Logger(w io.Writer, step string) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, nil)).With("step", step)
+}
+
 // Start reads the settings, demands those named, makes the step and serves it until the environment ends. A step
 // that can't be made ends the process, which Lambda reports as an initialization error.
 func Start[In, Out any](name string, required []string, make func(aws.Config, events.Settings) Step[In, Out]) {
-	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("step", name))
+	slog.SetDefault(Logger(os.Stderr, name))
 	settings, err := events.ParseSettings(os.Getenv)
 	if err == nil {
 		err = errors.Join(settings.Validate(), settings.Require(required...))
