@@ -6,14 +6,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
+	"path"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"flashtap/events"
+	"flashtap/infra"
+	"flashtap/infra/config"
+	"flashtap/infra/policy"
 	"flashtap/testutil/region"
 	"flashtap/testutil/region/ec2"
 	"flashtap/testutil/region/lambda"
@@ -27,12 +29,20 @@ type Deployment struct {
 	StateMachine string // ARN
 	Intake       string // name of the queue that the rules fill
 	Waiting      string // name of the queue of findings that found no place
+
+	config   config.Config
+	deployed events.Settings
 }
+
+// Deployed are the settings that the functions would have in an account.
+func (d *Deployment) Deployed() events.Settings { return d.deployed }
 
 // Options say how a deployment differs from the defaults of a local one.
 type Options struct {
 	Account, Region string
 	Programs        Programs
+	// Config is what the deployment is told; nil: Config().
+	Config *config.Config
 	// Change is given the settings before they take effect.
 	Change func(*events.Settings)
 	// Log receives what the functions write; nil discards it.
@@ -43,34 +53,53 @@ type Options struct {
 	WithoutSweep bool
 }
 
-// The names in a local deployment.
-const (
-	name          = "demo"
-	bucket        = "flashtap-evidence"
-	group         = "flashtap-demo"
-	intakeQueue   = "flashtap-intake.fifo"
-	intakeDLQ     = "flashtap-intake-dlq.fifo"
-	waitingQueue  = "flashtap-waiting"
-	collectorRole = "AROAFLASHTAPCOLLECTOR"
-	templateName  = "flashtap-collector"
-	profileName   = "flashtap-collector"
-)
+func (o Options) config() config.Config {
+	if o.Config != nil {
+		return *o.Config
+	}
+	return Config()
+}
+
+// What CloudFormation names by itself, and so has no name in infra/config.
+func bucketOf(c config.Config) string        { return c.Prefix() + "-evidence" }
+func schedulerRoleOf(c config.Config) string { return c.Prefix() + "-scheduler" }
+
+// collectorRoleOf is the unique id that IAM gives the collector's role: letters and digits.
+func collectorRoleOf(c config.Config) string {
+	return "AROAFLASHTAP" + strings.ToUpper(strings.ReplaceAll(c.Deployment, "-", "0"))
+}
+
+// Config is what a local deployment is told: the defaults, and to take sample findings for true.
+func Config() config.Config {
+	c := config.Default()
+	c.Deployment, c.SampleFindings = "demo", true
+	return c
+}
+
+// Hasten changes what a deployment on one machine has otherwise than one in an account: everything polls faster, lasts
+// shorter and keeps smaller pieces.
+func Hasten(s *events.Settings) {
+	s.DurationSeconds, s.DrainSeconds, s.ReadySeconds, s.ProofSeconds = 20, 20, 30, 20
+	s.SegmentBytes, s.SegmentSeconds, s.CheckpointSeconds, s.CollectorPollSeconds = 4<<20, 5, 1, 1
+	s.PollSeconds, s.SlowPollSeconds = 1, 1
+	s.SpoolBytes = 1 << 30
+}
 
 // Deploy puts Flashtap into r.
 func Deploy(ctx context.Context, r *region.Region, o Options) (*Deployment, error) {
-	d := &Deployment{Region: r, Intake: intakeQueue, Waiting: waitingQueue}
+	names := o.config().Names()
+	d := &Deployment{Region: r, Intake: names.QueueName(policy.IntakeQueue), Waiting: names.QueueName(policy.WaitingQueue), config: o.config()}
 	sum, program, err := digest(o.Programs.Collector())
 	if err != nil {
-		return nil, fmt.Errorf("deploy: %w", err)
-	}
-	key := "tools/collector-" + sum
-	if err := d.bucket(ctx, key, program); err != nil {
 		return nil, fmt.Errorf("deploy: %w", err)
 	}
 	if err := d.queues(o); err != nil {
 		return nil, fmt.Errorf("deploy: %w", err)
 	}
-	d.Settings = d.settings(o, key, sum)
+	d.Settings = d.settings(o, sum)
+	if err := d.bucket(ctx, program); err != nil {
+		return nil, fmt.Errorf("deploy: %w", err)
+	}
 	if o.Change != nil {
 		o.Change(&d.Settings)
 	}
@@ -82,71 +111,66 @@ func Deploy(ctx context.Context, r *region.Region, o Options) (*Deployment, erro
 	return d, nil
 }
 
-// bucket makes the evidence bucket and puts the collector program into it.
-func (d *Deployment) bucket(ctx context.Context, key string, program []byte) error {
-	if err := d.Region.S3.CreateBucket(ctx, bucket); err != nil {
+// bucket makes the evidence bucket and puts the collector program into it, once under the key of each architecture.
+func (d *Deployment) bucket(ctx context.Context, program []byte) error {
+	if err := d.Region.S3.CreateBucket(ctx, d.Settings.Bucket); err != nil {
 		return err
 	}
-	b := bucket
-	_, err := d.Region.S3.Client().PutObject(ctx, &s3.PutObjectInput{Bucket: &b, Key: &key, Body: bytes.NewReader(program)})
-	return err
+	for _, key := range d.Settings.BinaryKeys {
+		_, err := d.Region.S3.Client().PutObject(ctx, &s3.PutObjectInput{Bucket: &d.Settings.Bucket, Key: &key, Body: bytes.NewReader(program)})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// settings are those of a deployment on one machine: everything polls faster and keeps smaller pieces, and what
-// depends on the instance's architecture is this machine's.
-func (d *Deployment) settings(o Options, key, sum string) events.Settings {
-	arn := func(service, rest string) string {
-		return "arn:aws:" + service + ":" + o.Region + ":" + o.Account + ":" + rest
+// settings are those that infra/config gives a deployment in this account and Region, with the haste of one on one machine.
+// Whichever architecture an instance has, it runs this machine's collector.
+func (d *Deployment) settings(o Options, sum string) events.Settings {
+	place := config.Place{
+		Partition: "aws", Region: o.Region, Account: o.Account, Bucket: bucketOf(d.config), CollectorRoleID: collectorRoleOf(d.config),
+		SchedulerRoleARN: "arn:aws:iam::" + o.Account + ":role/" + schedulerRoleOf(d.config),
+		IntakeQueueURL:   d.Region.QueueURL(d.Intake), WaitingQueueURL: d.Region.QueueURL(d.Waiting),
+		BinaryDigests: map[string]string{}, Images: map[string]string{},
 	}
-	global := "arn:aws:iam::" + o.Account + ":"
-	profile := global + "instance-profile/" + profileName
-	arm := d.Region.EC2.AddImage(ec2.Image{Name: "al2023-ami-kernel-default-arm64", Architecture: events.ARM64})
-	x86 := d.Region.EC2.AddImage(ec2.Image{Name: "al2023-ami-kernel-default-x86_64", Architecture: events.X86_64})
-	d.Region.EC2.AddInstanceProfile(ec2.Profile{Name: profileName, RoleName: profileName, RoleID: collectorRole})
-	template := d.Region.EC2.AddLaunchTemplate(ec2.LaunchTemplate{Name: templateName, Data: map[string]any{
-		"IamInstanceProfile":                map[string]any{"Arn": profile},
-		"InstanceInitiatedShutdownBehavior": "terminate",
-		"MetadataOptions": map[string]any{"HttpTokens": "required", "HttpPutResponseHopLimit": int64(1), "HttpEndpoint": "enabled",
-			"InstanceMetadataTags": "enabled"},
-	}})
-	s := events.DefaultSettings()
-	s.Deployment, s.Account, s.Region, s.Bucket = name, o.Account, o.Region, bucket
-	s.StateMachineARN = arn("states", "stateMachine:flashtap-capture")
-	s.IntakeQueueURL, s.WaitingQueueURL = d.Region.QueueURL(intakeQueue), d.Region.QueueURL(waitingQueue)
-	s.EventBus = "default"
-	s.ScheduleGroup, s.ScheduleRoleARN = group, global+"role/flashtap-scheduler"
-	s.TeardownARN = arn("lambda", "function:teardown")
-	s.LaunchTemplateID, s.InstanceProfileARN, s.CollectorRoleID = template, profile, collectorRole
-	s.Images = map[string]string{events.ARM64: arm, events.X86_64: x86}
-	s.BinaryKeys = map[string]string{events.ARM64: key, events.X86_64: key}
-	s.BinaryDigests = map[string]string{events.ARM64: sum, events.X86_64: sum}
-	s.AllowSamples = true
-	s.DurationSeconds, s.DrainSeconds, s.ReadySeconds, s.ProofSeconds = 20, 20, 30, 20
-	s.SegmentBytes, s.SegmentSeconds, s.CheckpointSeconds, s.CollectorPollSeconds = 4<<20, 5, 1, 1
-	s.PollSeconds, s.SlowPollSeconds = 1, 1
-	s.SpoolBytes = 1 << 30
+	for _, arch := range config.Architectures {
+		name := path.Base(config.ImageParameters[arch])
+		place.Images[arch], place.BinaryDigests[arch] = d.Region.EC2.AddImage(ec2.Image{Name: name, Architecture: arch}), sum
+	}
+	scope := d.config.Scope(place)
+	d.Region.EC2.AddInstanceProfile(ec2.Profile{Name: scope.CollectorName(), RoleName: scope.CollectorName(), RoleID: place.CollectorRoleID})
+	place.LaunchTemplateID = d.Region.EC2.AddLaunchTemplate(ec2.LaunchTemplate{
+		Name: scope.LaunchTemplateName(), Data: d.config.LaunchTemplate(scope.InstanceProfileARN),
+	})
+	s := d.config.Settings(place)
+	d.deployed = s
+	Hasten(&s)
 	return s
 }
 
 func (d *Deployment) queues(Options) error {
-	const maxReceives = 5
-	for _, q := range []queue.Queue{
-		{Name: intakeDLQ, ContentBasedDeduplication: true},
-		{Name: intakeQueue, ContentBasedDeduplication: true, DeadLetterQueue: intakeDLQ, MaxReceiveCount: maxReceives, VisibilityTimeout: 2 * time.Minute},
-		{Name: waitingQueue, VisibilityTimeout: 30 * time.Second},
-	} {
-		if _, err := d.Region.Queues.Create(q); err != nil {
+	names := d.config.Names()
+	for _, q := range config.Queues {
+		made := queue.Queue{Name: names.QueueName(q.ID), ContentBasedDeduplication: q.FIFO, VisibilityTimeout: q.Visibility, MaxReceiveCount: q.Receives}
+		if q.DeadLetter != "" {
+			made.DeadLetterQueue = names.QueueName(q.DeadLetter)
+		}
+		if _, err := d.Region.Queues.Create(made); err != nil {
 			return err
 		}
 	}
-	_, err := d.Region.Schedules.Handle("CreateScheduleGroup", map[string]any{"Name": group})
+	_, err := d.Region.Schedules.Handle("CreateScheduleGroup", map[string]any{"Name": names.ScheduleGroup()})
 	return err
 }
 
 func (d *Deployment) functions(o Options) error {
-	for _, f := range functionNames {
-		env := d.Region.Environ("flashtap-" + f)
-		for name, value := range d.Settings.Environ() {
+	for _, f := range config.Functions {
+		if f.Name == config.Setup { // what it makes is made here by the deployment itself
+			continue
+		}
+		env := d.Region.Environ(d.function(f.Name))
+		for name, value := range config.Environment(d.Settings) {
 			env[name] = value
 		}
 		for name := range env { // Lambda sets these itself
@@ -155,54 +179,58 @@ func (d *Deployment) functions(o Options) error {
 			}
 		}
 		if err := d.Region.Lambda.Register(lambda.Function{
-			Name: f, Bootstrap: o.Programs.Function(f), Env: env, Timeout: time.Minute, Memory: 256, Log: o.Log,
+			Name: d.function(f.Name), Bootstrap: o.Programs.Function(f.Name), Env: env,
+			Timeout: time.Duration(f.Seconds) * time.Second, Memory: f.Memory, Log: o.Log,
 		}); err != nil {
 			return err
 		}
 	}
-	const batchSize = 10
-	return d.Region.MapQueue(intakeQueue, batchSize, "intake")
+	return d.Region.MapQueue(d.Intake, config.IntakeBatch, d.function("intake"))
 }
 
-func (d *Deployment) machine(o Options) error {
-	definition, err := os.ReadFile(filepath.Join(o.Programs.Root, "infra", "capture.asl.json"))
-	if err != nil {
-		return err
-	}
-	names := map[string]string{"EventBus": d.Settings.EventBus}
-	for _, f := range functionNames {
-		if bytes.Contains(definition, []byte("${"+title(f)+"Function}")) {
-			names[title(f)+"Function"] = f
-		}
-	}
-	d.StateMachine, err = d.Region.CreateStateMachine("flashtap-capture", definition, names)
+// function is the name of a Lambda.
+func (d *Deployment) function(name string) string { return d.config.Names().FunctionName(name) }
+
+func (d *Deployment) machine(Options) error {
+	var err error
+	d.StateMachine, err = d.Region.CreateStateMachine(d.config.Names().StateMachineName(), []byte(infra.Capture), d.config.Substitutions())
 	return err
 }
 
-func title(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
-
 func (d *Deployment) rules(o Options) error {
-	text, err := os.ReadFile(filepath.Join(o.Programs.Root, "infra", "rules.json"))
+	rules, err := d.config.Rules()
 	if err != nil {
 		return err
 	}
-	var rules []struct {
-		Name, Group string
-		Pattern     json.RawMessage
-	}
-	if err := json.Unmarshal(text, &rules); err != nil {
-		return fmt.Errorf("infra/rules.json: %w", err)
-	}
+	names := d.config.Names()
+	d.Region.CreateEventBus(names.BusName())
 	for _, rule := range rules {
-		if err := d.Region.Rule(rule.Name, string(rule.Pattern), d.Region.ToQueue(intakeQueue, rule.Group)); err != nil {
+		bus := rule.Bus
+		if bus == config.OwnBus {
+			bus = names.BusName()
+		}
+		if err := d.Region.RuleOn(bus, names.RuleName(rule.Name), string(rule.Pattern), d.Region.ToQueue(d.Intake, rule.Group)); err != nil {
 			return err
 		}
 	}
 	if o.WithoutSweep {
 		return nil
 	}
-	return d.Region.Rule("execution-ended", `{"source": ["aws.states"], "detail-type": ["Step Functions Execution Status Change"],
-		"detail": {"status": ["FAILED", "TIMED_OUT", "ABORTED"]}}`, d.Region.ToFunction("sweep"))
+	pattern, err := json.Marshal(config.EndedPattern(d.Settings.StateMachineARN))
+	if err != nil {
+		return err
+	}
+	return d.Region.Rule(names.RuleName("execution-ended"), string(pattern), d.Region.ToFunction(d.function("sweep")))
+}
+
+// Publish puts an event on the bus where it belongs: requests by hand on the deployment's own, all others on the account's.
+// It says which rules matched.
+func (d *Deployment) Publish(event []byte) ([]string, error) {
+	var envelope struct{ Source string }
+	if err := json.Unmarshal(event, &envelope); err == nil && envelope.Source == events.RequestSource {
+		return d.Region.PublishOn(d.config.Names().BusName(), event)
+	}
+	return d.Region.Publish(event)
 }
 
 func (d *Deployment) sweep(o Options) error {
@@ -211,7 +239,7 @@ func (d *Deployment) sweep(o Options) error {
 	}
 	every := o.SweepEvery
 	if every == 0 {
-		every = 5 * time.Minute
+		every = config.SweepMinutes * time.Minute
 	}
 	minutes := max(1, int(every/time.Minute))
 	unit := "minutes"
@@ -219,16 +247,16 @@ func (d *Deployment) sweep(o Options) error {
 		unit = "minute"
 	}
 	_, err := d.Region.Schedules.Handle("CreateSchedule", map[string]any{
-		"Name": "flashtap-sweep", "ScheduleExpression": fmt.Sprintf("rate(%d %s)", minutes, unit),
+		"Name": d.function("sweep"), "ScheduleExpression": fmt.Sprintf("rate(%d %s)", minutes, unit),
 		"FlexibleTimeWindow": map[string]any{"Mode": "OFF"},
-		"Target":             map[string]any{"Arn": strings.Replace(d.Settings.TeardownARN, ":teardown", ":sweep", 1), "RoleArn": d.Settings.ScheduleRoleARN, "Input": "{}"},
+		"Target":             map[string]any{"Arn": strings.Replace(d.Settings.TeardownARN, "-teardown", "-sweep", 1), "RoleArn": d.Settings.ScheduleRoleARN, "Input": "{}"},
 	})
 	return err
 }
 
 // Sweep runs the sweep now, as its schedule would, and returns its report.
 func (d *Deployment) Sweep(ctx context.Context) (string, error) {
-	result, err := d.Region.Lambda.Invoke(ctx, "sweep", []byte("{}"))
+	result, err := d.Region.Lambda.Invoke(ctx, d.function("sweep"), []byte("{}"))
 	if err != nil {
 		return "", err
 	}

@@ -281,7 +281,7 @@ func TestEventsThatMeanNoCaptureAreTakenOffTheQueue(t *testing.T) {
 		  "detail": {"severity": 8, "accountId": "999999999999", "region": "us-east-1", "resource": {"resourceType": "Instance", "instanceDetails": {"instanceId": "i-0123456789abcdef0"}}}}`,
 		`{"detail-type": "Capture Request", "source": "flashtap", "detail": {"instanceId": "not an id", "packetLength": 3}}`,
 	} {
-		matched, err := s.Region.Publish([]byte(event))
+		matched, err := s.Deployment.Publish([]byte(event))
 		if err != nil || len(matched) == 0 {
 			t.Fatalf("publish: matched %v, %v", matched, err)
 		}

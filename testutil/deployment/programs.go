@@ -12,10 +12,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-)
 
-// functionNames are the Lambdas, each the name of its folder under functions/.
-var functionNames = []string{"intake", "preflight", "guard", "launch", "mirror", "watch", "teardown", "seal", "sweep"}
+	"flashtap/infra/config"
+)
 
 // Programs are the built binaries of this machine's architecture.
 type Programs struct {
@@ -63,8 +62,10 @@ func Build(ctx context.Context) (Programs, error) {
 		return p, err
 	}
 	args := []string{"build", "-trimpath", "-tags", "lambda.norpc", "-o", p.Dir + string(filepath.Separator), "./collector", "./cmd/flashtap"}
-	for _, name := range functionNames {
-		args = append(args, "./functions/"+name)
+	for _, f := range config.Functions {
+		if f.Name != config.Setup {
+			args = append(args, "./functions/"+f.Name)
+		}
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root

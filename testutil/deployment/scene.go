@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -65,7 +66,7 @@ const defaultType = "m5.large"
 
 // Set builds the scene. Close must be called.
 func Set(ctx context.Context, c SceneConfig) (*Scene, error) {
-	s := &Scene{Guest: &Guest{}, Event: c.Event, Type: c.Type}
+	s := &Scene{Guest: &Guest{}, Event: pressed(c.Event), Type: c.Type}
 	finding, err := events.ParseFinding(s.Event)
 	if legal := legalAccount(finding.Account); legal != finding.Account {
 		s.Event = bytes.ReplaceAll(s.Event, []byte(finding.Account), []byte(legal))
@@ -104,6 +105,14 @@ func Set(ctx context.Context, c SceneConfig) (*Scene, error) {
 		return nil, errors.Join(err, r.Close(), s.network.release())
 	}
 	return s, nil
+}
+
+var customAction = regexp.MustCompile(`:action/custom/[A-Za-z0-9-]+`)
+
+// pressed has the event of a custom action in Security Hub come from this deployment's, whoever's it was recorded from: the
+// rule takes no other.
+func pressed(event []byte) []byte {
+	return customAction.ReplaceAll(event, []byte(":action/custom/"+Config().ActionID()))
 }
 
 // legalAccount is the account id itself or, for an anonymised one that is too long, its first 12 digits: published
@@ -191,7 +200,7 @@ func replay(c SceneConfig) (*dataplane.Replay, error) {
 }
 
 // Publish puts the scene's event on the bus, and says which rules matched.
-func (s *Scene) Publish() ([]string, error) { return s.Region.Publish(s.Event) }
+func (s *Scene) Publish() ([]string, error) { return s.Deployment.Publish(s.Event) }
 
 // Captures are the captures that the bucket holds anything of, oldest first.
 func (s *Scene) Captures() ([]events.CaptureID, error) {
@@ -213,7 +222,7 @@ func (s *Scene) Captures() ([]events.CaptureID, error) {
 
 // Path is where the object of a key lies as a plain file.
 func (s *Scene) Path(key string) string {
-	return filepath.Join(s.Region.S3.BucketDir(bucket), filepath.FromSlash(key))
+	return filepath.Join(s.Region.S3.BucketDir(s.Settings.Bucket), filepath.FromSlash(key))
 }
 
 // Segments are the pcap files of a capture, in order.
@@ -247,7 +256,7 @@ func (s *Scene) Left() ([]string, error) {
 	for _, x := range s.Region.EC2.Left() {
 		left = append(left, x.Type+" "+x.ID)
 	}
-	out, err := s.Region.Schedules.Handle("ListSchedules", map[string]any{"GroupName": group})
+	out, err := s.Region.Schedules.Handle("ListSchedules", map[string]any{"GroupName": s.Settings.ScheduleGroup})
 	if err != nil {
 		return nil, err
 	}

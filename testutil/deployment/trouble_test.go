@@ -299,7 +299,7 @@ func TestASecondFindingJoinsTheRunningCapture(t *testing.T) {
 	if bytes.Equal(again, s.Event) {
 		t.Fatal("the finding has no count to change")
 	}
-	if _, err := s.Region.Publish(again); err != nil {
+	if _, err := s.Deployment.Publish(again); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the event lies with the capture", func() bool {
@@ -320,7 +320,7 @@ func TestOverTheCapAFindingWaitsAndIsLetInLater(t *testing.T) {
 	x := publish(t, s)
 	flowing(t, s, x)
 	request := fmt.Sprintf(`{"detail-type": "Capture Request", "source": "flashtap", "detail": {"networkInterfaceId": %q, "severity": 5}}`, other)
-	if _, err := s.Region.Publish([]byte(request)); err != nil {
+	if _, err := s.Deployment.Publish([]byte(request)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, 20*time.Second, "the request waits", func() bool {
@@ -367,7 +367,12 @@ func TestLostAnswersMakeNothingTwice(t *testing.T) {
 	}
 	sameFrames(t, s, events.CaptureID(x.Name()))
 	nothingLeft(t, s)
-	for _, operation := range []string{"flashtap-mirrorCreateTrafficMirrorSession", "flashtap-launchRunInstances", "flashtap-guardCreateSchedule", "flashtap-collectorPutObject"} {
+	names := deployment.Config().Names()
+	names.Region = s.Settings.Region
+	for _, operation := range []string{
+		names.FunctionName("mirror") + "CreateTrafficMirrorSession", names.FunctionName("launch") + "RunInstances",
+		names.FunctionName("guard") + "CreateSchedule", names.CollectorName() + "PutObject",
+	} {
 		if !lost[operation] {
 			t.Errorf("%s was never called, so its answer was not lost", operation)
 		}

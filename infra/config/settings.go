@@ -1,0 +1,96 @@
+package config
+
+import (
+	"flashtap/events"
+	"flashtap/infra/policy"
+)
+
+// Place is what only the account, or its stand-in, can say. In the CDK app its strings are tokens.
+type Place struct {
+	Partition, Region, Account string
+
+	Bucket           string // name of the evidence bucket
+	BucketKeyARN     string
+	LaunchTemplateID string
+	CollectorRoleID  string // unique id
+	SchedulerRoleARN string
+	IntakeQueueURL   string
+	WaitingQueueURL  string
+
+	Images        map[string]string // AMI by architecture
+	BinaryDigests map[string]string // SHA-256 of the collector by architecture
+	AssetBucket   string            // where CDK puts the collector
+	AssetKeys     []string
+}
+
+// Architectures of collectors, in the order in which things are made for them.
+var Architectures = []string{events.ARM64, events.X86_64}
+
+// ImageParameters are AWS's own SSM parameters that name the newest Amazon Linux 2023 (EC2 User Guide, "Reference AMIs using
+// Systems Manager parameters"). They are resolved when the deployment is made, so that captures of one deployment have one
+// image.
+var ImageParameters = map[string]string{
+	events.ARM64:  "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64",
+	events.X86_64: "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",
+}
+
+// Scope is what the IAM statements of the deployment name.
+func (c Config) Scope(p Place) policy.Scope {
+	s := c.Names()
+	s.Partition, s.Region, s.Account = p.Partition, p.Region, p.Account
+	arn := func(service, rest string) string {
+		return "arn:" + p.Partition + ":" + service + ":" + rest
+	}
+	s.BucketARN, s.BucketKeyARN = arn("s3", "::"+p.Bucket), p.BucketKeyARN
+	s.LaunchTemplateID = p.LaunchTemplateID
+	s.CollectorRoleARN = arn("iam", ":"+p.Account+":role/"+s.CollectorName())
+	s.InstanceProfileARN = arn("iam", ":"+p.Account+":instance-profile/"+s.CollectorName())
+	s.SchedulerRoleARN = p.SchedulerRoleARN
+	s.AssetBucketARN, s.AssetKeys = arn("s3", "::"+p.AssetBucket), p.AssetKeys
+	for _, vpc := range c.VPCs {
+		s.VPCs = append(s.VPCs, arn("ec2", p.Region+":"+p.Account+":vpc/"+vpc))
+	}
+	s.OptOutTag, s.BreakGlass, s.AutomationRole = c.OptOutTag, c.BreakGlass, true
+	return s
+}
+
+// Settings are what the functions are told.
+func (c Config) Settings(p Place) events.Settings {
+	scope := c.Scope(p)
+	s := events.DefaultSettings()
+	s.Deployment, s.Account, s.Region, s.Bucket = c.Deployment, p.Account, p.Region, p.Bucket
+	s.StateMachineARN, s.EventBus = scope.StateMachineARN(), scope.BusName()
+	s.IntakeQueueURL, s.WaitingQueueURL = p.IntakeQueueURL, p.WaitingQueueURL
+	s.ScheduleGroup, s.ScheduleRoleARN = scope.ScheduleGroup(), p.SchedulerRoleARN
+	s.TeardownARN = scope.FunctionARN("teardown")
+	s.LaunchTemplateID, s.InstanceProfileARN, s.CollectorRoleID = p.LaunchTemplateID, scope.InstanceProfileARN, p.CollectorRoleID
+	s.InstanceTypes, s.Images, s.BinaryDigests = c.InstanceTypes, p.Images, p.BinaryDigests
+	s.BinaryKeys = map[string]string{}
+	for arch, digest := range p.BinaryDigests {
+		s.BinaryKeys[arch] = ProgramKey(arch, digest)
+	}
+	s.AllowSamples, s.VPCs, s.OptOutTag = c.SampleFindings, c.VPCs, c.OptOutTag
+	s.MaxCaptures, s.MaxInterfaces = c.MaxCaptures, c.MaxInterfaces
+	s.DurationSeconds, s.MaxBytes, s.PacketLength, s.Filter = c.DurationSeconds, c.MaxBytes, c.PacketLength, c.Filter
+	s.SpoolBytes = int64(c.SpoolGiB) << 30
+	return s
+}
+
+// Environment are a function's variables: all settings, except what Lambda sets itself and refuses to be told (Lambda
+// Developer Guide, "Defined runtime environment variables").
+func Environment(s events.Settings) map[string]string {
+	env := s.Environ()
+	delete(env, "AWS_REGION")
+	return env
+}
+
+// Substitutions fill the placeholders of the state machine's definition.
+func (c Config) Substitutions() map[string]string {
+	names := map[string]string{"EventBus": c.Names().BusName()}
+	for _, f := range Functions {
+		if f.Step {
+			names[f.Title()+"Function"] = c.Names().FunctionName(f.Name)
+		}
+	}
+	return names
+}
