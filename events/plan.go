@@ -1,6 +1,7 @@
 package events
 
 import (
+	"maps"
 	"strings"
 	"time"
 )
@@ -24,6 +25,18 @@ type Plan struct {
 	Start      time.Time     `json:"start"`
 	Deadline   time.Time     `json:"deadline"` // when capturing ends at the latest, however long the collector took to come up
 	Limits     CaptureLimits `json:"limits"`
+
+	Tags map[string]string `json:"tags,omitempty"` // the deployment's own, on everything that is made; none replaces one of ours
+}
+
+// ResourceTags are the tags of everything that is made for the capture: the deployment's and ours.
+func (p Plan) ResourceTags(attempt int) map[string]string {
+	tags := maps.Clone(p.Tags)
+	if tags == nil {
+		tags = map[string]string{}
+	}
+	maps.Copy(tags, ResourceTags(p.Deployment, p.Capture, p.Deadline, attempt))
+	return tags
 }
 
 // Verdict is the outcome of one preflight check.

@@ -38,6 +38,7 @@ type Settings struct {
 	BinaryDigests         map[string]string `env:"FLASHTAP_BINARY_DIGESTS"`   // its SHA-256 by architecture, hexadecimal
 	VPCs                  []string          `env:"FLASHTAP_VPCS"`             // ids; when there are any, suspects must be in one of them
 	OptOutTag             string            `env:"FLASHTAP_OPT_OUT_TAG"`      // tag key; what bears it with value "true" is never captured; "": no such rule
+	Tags                  map[string]string `env:"FLASHTAP_TAGS"`             // on everything that is made for a capture, beside ours
 	AllowSamples          bool              `env:"FLASHTAP_ALLOW_SAMPLES"`    // capture for sample findings, to rehearse
 	MaxCaptures           int               `env:"FLASHTAP_MAX_CAPTURES"`     // at once, in this deployment
 	MaxInterfaces         int               `env:"FLASHTAP_MAX_INTERFACES"`   // captures started for one finding

@@ -120,6 +120,10 @@ func TestTags(t *testing.T) {
 	if tags[TagCapture] != string(testCapture) || tags[TagDeployment] != "prod" || tags[TagAttempt] != "2" || tags[TagDeadline] != "2026-11-22T03:24:05Z" {
 		t.Errorf("%v", tags)
 	}
+	p := Plan{Deployment: "prod", Capture: testCapture, Deadline: testDeadline, Tags: map[string]string{"Team": "soc", TagDeployment: "another"}}
+	if got := p.ResourceTags(2); got["Team"] != "soc" || got[TagDeployment] != "prod" || len(got) != len(tags)+1 || len(p.Tags) != 2 {
+		t.Errorf("the plan's tags are %v", got)
+	}
 	// EC2 API Reference, CreateSecurityGroup: up to 255 characters, not starting with sg-.
 	if n := SecurityGroupName(strings.Repeat("d", 64), testCapture); len(n) > 255 || strings.HasPrefix(n, "sg-") {
 		t.Errorf("security group name %q", n)

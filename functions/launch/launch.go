@@ -62,7 +62,7 @@ func (l launch) run(ctx context.Context, in events.StepInput) (events.LaunchResu
 // CreateSecurityGroup has no client token, but the planned name is unique in a VPC.
 func (l launch) securityGroup(ctx context.Context, plan events.Plan) (string, error) {
 	name := plan.Collector.SecurityGroupName
-	tags := events.ResourceTags(plan.Deployment, plan.Capture, plan.Deadline, 1)
+	tags := plan.ResourceTags(1)
 	var id string
 	out, err := l.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{
 		GroupName: &name, VpcId: &plan.Collector.VPC,
@@ -190,7 +190,7 @@ func (l launch) runInstance(ctx context.Context, plan events.Plan, c events.Cand
 	if err != nil {
 		return nil, err
 	}
-	tags := events.ResourceTags(plan.Deployment, plan.Capture, plan.Deadline, attempt)
+	tags := plan.ResourceTags(attempt)
 	ni := types.InstanceNetworkInterfaceSpecification{
 		DeviceIndex: aws.Int32(0), SubnetId: &plan.Collector.Subnet, Groups: []string{group},
 		DeleteOnTermination: aws.Bool(true), AssociatePublicIpAddress: aws.Bool(false),

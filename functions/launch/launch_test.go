@@ -24,7 +24,7 @@ func step(s *stage.Stage) launch { return launch{ec2: s.EC2API, store: s.Store} 
 // TestLaunch runs the step twice: one group, one instance, and each as the plan and the safety of it demand.
 func TestLaunch(t *testing.T) {
 	s := stage.New(t, nil)
-	plan := s.Plan(t, s.Capture(), nil)
+	plan := s.Plan(t, s.Capture(), func(p *events.Plan) { p.Tags = map[string]string{"Team": "soc"} })
 	first, err := step(s).run(t.Context(), events.StepInput{Capture: plan.Capture})
 	if err != nil {
 		t.Fatal(err)
@@ -43,6 +43,9 @@ func TestLaunch(t *testing.T) {
 	in := instances[0]
 	if aws.ToString(in.SubnetId) != s.Subnet || aws.ToString(in.PublicIpAddress) != "" || in.IamInstanceProfile == nil || aws.ToString(in.IamInstanceProfile.Arn) != plan.Collector.InstanceProfileARN {
 		t.Errorf("instance %+v", in)
+	}
+	if describe.Tag(in.Tags, "Team") != "soc" {
+		t.Errorf("the deployment's own tag is not among %v", in.Tags)
 	}
 	for key, want := range events.ResourceTags(plan.Deployment, plan.Capture, plan.Deadline, 1) {
 		if got := describe.Tag(in.Tags, key); got != want {

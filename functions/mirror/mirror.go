@@ -84,7 +84,7 @@ func (m mirror) collectorInterface(ctx context.Context, plan events.Plan) (strin
 }
 
 func tags(kind types.ResourceType, plan events.Plan) []types.TagSpecification {
-	return []types.TagSpecification{describe.TagSpecification(kind, events.ResourceTags(plan.Deployment, plan.Capture, plan.Deadline, 1))}
+	return []types.TagSpecification{describe.TagSpecification(kind, plan.ResourceTags(1))}
 }
 
 func (m mirror) target(ctx context.Context, plan events.Plan, collector string) (string, error) {

@@ -57,6 +57,7 @@ func TestMirror(t *testing.T) {
 	s := stage.New(t, nil)
 	plan := s.Plan(t, s.Capture(), func(p *events.Plan) {
 		p.Mirror.PacketLength, p.Mirror.SessionNumber = 128, 7
+		p.Tags = map[string]string{"Team": "soc"}
 		p.Mirror.Filter.Rules = append(p.Mirror.Filter.Rules, events.FilterRule{Number: 5, Direction: events.Egress, Action: events.Reject, Protocol: 6,
 			SourceCIDR: "0.0.0.0/0", DestinationCIDR: "192.0.2.0/24", SourcePorts: &events.PortRange{From: 22, To: 22}, DestinationPorts: &events.PortRange{From: 0, To: 65535}})
 	})
@@ -103,7 +104,7 @@ func TestMirror(t *testing.T) {
 		}
 	}
 	for kind, tags := range map[string][]types.Tag{"session": session.Tags, "target": target.Tags, "filter": filter.Tags, "rule": rules[0].Tags} {
-		if describe.Tag(tags, events.TagCapture) != string(plan.Capture) || describe.Tag(tags, events.TagDeployment) != plan.Deployment {
+		if describe.Tag(tags, events.TagCapture) != string(plan.Capture) || describe.Tag(tags, events.TagDeployment) != plan.Deployment || describe.Tag(tags, "Team") != "soc" {
 			t.Errorf("%s bears %v", kind, tags)
 		}
 	}

@@ -44,6 +44,7 @@ func Decide(f Facts) events.Plan {
 		Version: events.RecordVersion, Capture: f.Request.Capture, Deployment: f.Settings.Deployment,
 		Account: f.Settings.Account, Region: f.Settings.Region, Tool: f.Tool, CreatedAt: f.Now.UTC(),
 		Request: f.Request, Source: source(f), Start: f.Start.UTC(), Deadline: f.Now.UTC().Truncate(time.Second).Add(most),
+		Tags:   f.Settings.Tags,
 		Mirror: events.MirrorPlan{PacketLength: options.PacketLength, Filter: *options.Filter},
 		Limits: events.CaptureLimits{
 			DurationSeconds: options.DurationSeconds, MaxBytes: options.MaxBytes, DrainSeconds: f.Settings.DrainSeconds, SegmentBytes: f.Settings.SegmentBytes,

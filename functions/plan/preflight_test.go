@@ -59,7 +59,12 @@ func verdict(p events.Plan, check string) events.Verdict {
 }
 
 func TestDecideGood(t *testing.T) {
-	p := Decide(good())
+	facts := good()
+	facts.Settings.Tags = map[string]string{"Team": "soc"}
+	p := Decide(facts)
+	if p.Tags["Team"] != "soc" {
+		t.Errorf("tags %v: the deployment's own are to be on everything", p.Tags)
+	}
 	if !p.Go {
 		t.Fatalf("%+v", p.Failed())
 	}

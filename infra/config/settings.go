@@ -69,7 +69,7 @@ func (c Config) Settings(p Place) events.Settings {
 	for arch, digest := range p.BinaryDigests {
 		s.BinaryKeys[arch] = ProgramKey(arch, digest)
 	}
-	s.AllowSamples, s.VPCs, s.OptOutTag = c.SampleFindings, c.VPCs, c.OptOutTag
+	s.AllowSamples, s.VPCs, s.OptOutTag, s.Tags = c.SampleFindings, c.VPCs, c.OptOutTag, c.Tags
 	s.MaxCaptures, s.MaxInterfaces = c.MaxCaptures, c.MaxInterfaces
 	s.DurationSeconds, s.MaxBytes, s.PacketLength, s.Filter = c.DurationSeconds, c.MaxBytes, c.PacketLength, c.Filter
 	s.SpoolBytes = int64(c.SpoolGiB) << 30
