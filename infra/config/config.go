@@ -47,6 +47,7 @@ type Config struct {
 	Filter          *events.Filter
 	InstanceTypes   []string
 	SpoolGiB        int
+	VolumeKey       string // ARN of the KMS key of collectors' disks; "": the account's default key for EBS, which must be AWS's own then
 
 	// The account.
 	Tags                map[string]string // on all that the stacks make
@@ -197,6 +198,9 @@ func (c Config) validateCaptures(bad complain) {
 	options := events.Options{DurationSeconds: c.DurationSeconds, MaxBytes: c.MaxBytes, PacketLength: c.PacketLength, Filter: c.Filter}
 	if err := options.Validate(); err != nil {
 		bad("of what captures are by default", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	if c.VolumeKey != "" && !keyForm.MatchString(c.VolumeKey) {
+		bad("volumeKey", "%q: want the ARN of a KMS key, not of an alias", c.VolumeKey)
 	}
 	if len(c.InstanceTypes) == 0 {
 		bad("instanceTypes", "want at least one, in order of preference")

@@ -69,6 +69,7 @@ func TestRefused(t *testing.T) {
 		"a bucket without its key":       {map[string]any{"evidenceBucket": "central", "accessLogging": "none"}, []string{"evidenceKey", "central"}},
 		"logging of another's bucket":    {map[string]any{"evidenceBucket": "central", "evidenceKey": "arn:aws:kms:eu-west-1:111122223333:key/1"}, []string{"accessLogging", "none"}},
 		"the alias of a key":             {map[string]any{"evidenceKey": "arn:aws:kms:eu-west-1:111122223333:alias/x"}, []string{"evidenceKey", "alias"}},
+		"the alias of a disk's key":      {map[string]any{"volumeKey": "arn:aws:kms:eu-west-1:111122223333:alias/x"}, []string{"volumeKey", "alias"}},
 		"anybody breaks the glass":       {map[string]any{"breakGlass": "*"}, []string{"breakGlass"}},
 		"logs for a day too many":        {map[string]any{"logDays": 100}, []string{"logDays", "90"}},
 		"more than critical":             {map[string]any{"minSeverity": 11}, []string{"minSeverity", "0 to 10"}},

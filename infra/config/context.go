@@ -24,7 +24,7 @@ func (c *Config) keys() map[string]any {
 		"securityHubAction": &c.SecurityHubAction, "instanceEvents": &c.InstanceEvents, "paused": &c.Paused,
 		"vpcs": &c.VPCs, "optOutTag": &c.OptOutTag, "maxCaptures": &c.MaxCaptures, "maxInterfaces": &c.MaxInterfaces,
 		"durationSeconds": &c.DurationSeconds, "maxBytes": &c.MaxBytes, "packetLength": &c.PacketLength, "filter": &c.Filter,
-		"instanceTypes": &c.InstanceTypes, "spoolGiB": &c.SpoolGiB,
+		"instanceTypes": &c.InstanceTypes, "spoolGiB": &c.SpoolGiB, "volumeKey": &c.VolumeKey,
 		"tags": &c.Tags, "permissionsBoundary": &c.PermissionsBoundary, "alertTopic": &c.AlertTopic, "alarmEmail": &c.AlarmEmail, "captureHourUSD": &c.CaptureHourUSD,
 		"hubAccount": &c.HubAccount, "buildDir": &c.BuildDir,
 	}

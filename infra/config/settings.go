@@ -50,6 +50,7 @@ func (c Config) Scope(p Place) policy.Scope {
 	for _, vpc := range c.VPCs {
 		s.VPCs = append(s.VPCs, arn("ec2", p.Region+":"+p.Account+":vpc/"+vpc))
 	}
+	s.VolumeKeyARN = c.VolumeKey
 	s.OptOutTag, s.BreakGlass, s.AutomationRole = c.OptOutTag, c.BreakGlass, true
 	return s
 }

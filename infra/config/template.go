@@ -23,6 +23,13 @@ func Throughput(spoolGiB int) int {
 // LaunchTemplate is the data of the collector's launch template, in the words that EC2's API and CloudFormation share. What
 // depends on a capture (image, type, subnet, group, user data, tags) is in the RunInstances call.
 func (c Config) LaunchTemplate(instanceProfileARN string) map[string]any {
+	disk := map[string]any{
+		"VolumeType": "gp3", "VolumeSize": int64(systemGiB + c.SpoolGiB), "Throughput": int64(Throughput(c.SpoolGiB)),
+		"Encrypted": true, "DeleteOnTermination": true,
+	}
+	if c.VolumeKey != "" {
+		disk["KmsKeyId"] = c.VolumeKey
+	}
 	return map[string]any{
 		"IamInstanceProfile":                map[string]any{"Arn": instanceProfileARN},
 		"InstanceInitiatedShutdownBehavior": "terminate", // a collector ends itself by powering off
@@ -32,10 +39,7 @@ func (c Config) LaunchTemplate(instanceProfileARN string) map[string]any {
 		},
 		"BlockDeviceMappings": []any{map[string]any{
 			"DeviceName": "/dev/xvda", // Amazon Linux's root
-			"Ebs": map[string]any{
-				"VolumeType": "gp3", "VolumeSize": int64(systemGiB + c.SpoolGiB), "Throughput": int64(Throughput(c.SpoolGiB)),
-				"Encrypted": true, "DeleteOnTermination": true,
-			},
+			"Ebs":        disk,
 		}},
 	}
 }

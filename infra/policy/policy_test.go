@@ -95,6 +95,21 @@ func TestQuotas(t *testing.T) {
 	}
 }
 
+// TestVolumeKeyIsForTheLaunch: no other role needs the customer's key of the disks, and without one there is nothing to allow.
+func TestVolumeKeyIsForTheLaunch(t *testing.T) {
+	key := authorization.Example().VolumeKeyARN
+	for configured, s := range scopes {
+		for _, doc := range authorization.Documents(s) {
+			names := slices.ContainsFunc(doc.Document.Statement, func(st policy.Statement) bool {
+				return slices.Contains(st.Resource, key) || slices.Contains(st.Resource, "") || slices.Contains(st.Action, "kms:CreateGrant")
+			})
+			if want := doc.Name == "role launch" && s.VolumeKeyARN != ""; names != want {
+				t.Errorf("%s: %s names the key: %v, want %v", configured, doc.Name, names, want)
+			}
+		}
+	}
+}
+
 // TestStepsAreThoseOfTheStateMachine: its role may call the functions that its definition calls, and no others.
 func TestStepsAreThoseOfTheStateMachine(t *testing.T) {
 	definition, err := os.ReadFile("../capture.asl.json")

@@ -9,6 +9,7 @@ type Scope struct {
 
 	BucketARN          string   // evidence bucket
 	BucketKeyARN       string   // KMS key of the bucket; never empty
+	VolumeKeyARN       string   // KMS key of collectors' disks; "" = the account's own for EBS, which needs no statement
 	LaunchTemplateID   string   // of the collector
 	CollectorRoleARN   string   // the role that RunInstances passes
 	InstanceProfileARN string   // which carries it

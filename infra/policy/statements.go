@@ -143,4 +143,21 @@ func (s Scope) useKey(actions ...string) Statement {
 		where("StringEquals", "kms:EncryptionContext:aws:s3:arn", s.BucketARN))
 }
 
+// useVolumeKey lets EC2 encrypt a collector's disk by the customer's key, in the name of the role that runs the instance, and the
+// role do nothing with it by itself. The actions, and that grants be only for AWS's own resources, are those of the Amazon EBS
+// User Guide ("Requirements for Amazon EBS encryption", "Permissions for users"), whose kms:ReEncrypt is authorized as these two
+// (AWS KMS API Reference, ReEncrypt); for KMS, EBS is ec2 (AWS KMS Developer Guide, "kms:ViaService"). The instance works by
+// the grant. AWS's own key for EBS needs no statement.
+func (s Scope) useVolumeKey() []Statement {
+	if s.VolumeKeyARN == "" {
+		return nil
+	}
+	key, viaEC2 := []string{s.VolumeKeyARN}, where("StringEquals", "kms:ViaService", "ec2."+s.Region+".amazonaws.com")
+	return []Statement{
+		allow("UseVolumeKey",
+			[]string{"kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncryptFrom", "kms:ReEncryptTo"}, key, viaEC2),
+		allow("GrantVolumeKey", []string{"kms:CreateGrant"}, key, viaEC2, where("Bool", "kms:GrantIsForAWSResource", "true")),
+	}
+}
+
 func (s Scope) viaS3() string { return "s3." + s.Region + ".amazonaws.com" }

@@ -39,7 +39,7 @@ func guard(s Scope) []Statement {
 // launch makes the collector: a security group and an instance.
 func launch(s Scope) []Statement {
 	template := where("ArnEquals", "ec2:LaunchTemplate", s.launchTemplateARN())
-	return append(
+	list := append(
 		s.evidence(records{create: []string{custody("launch")}, read: []string{events.PlanKey(anyCapture)}, list: true}),
 		s.describe("Instances", "SecurityGroups"),
 
@@ -67,6 +67,7 @@ func launch(s Scope) []Statement {
 			where("StringEquals", "iam:PassedToService", "ec2.amazonaws.com")),
 
 		s.tagAtBirth([]string{"CreateSecurityGroup", "RunInstances"}, "instance/*", "network-interface/*", "security-group/*", "volume/*"))
+	return append(list, s.useVolumeKey()...)
 }
 
 // mirror makes target, filter and session, and the schedule that ends the session.

@@ -89,7 +89,8 @@ func run(m *testing.M) (int, error) {
 			"instanceEvents": "false", "vpcs": "vpc-0a1b2c3d4e5f60718,vpc-0a1b2c3d4e5f60719", "optOutTag": "never-capture",
 			"durationSeconds": "600", "packetLength": "256", "spoolGiB": "40", "tags": "Team=soc,CostCenter=42",
 			"permissionsBoundary": "developers", "alarmEmail": "soc@example.com", "hubAccount": "444455556666",
-			"filter": `{"dns":true,"rules":[]}`,
+			"filter":    `{"dns":true,"rules":[]}`,
+			"volumeKey": "arn:aws:kms:eu-central-1:111122223333:key/4321dcba-21ba-43dc-65fe-ba0987654321",
 		}},
 		{&central, "central", map[string]any{
 			"deployment": "central", "evidenceBucket": "evidence-of-all", "accessLogging": "none", "securityHubAction": "false",

@@ -21,13 +21,15 @@ const (
 
 // Options say what a document is about.
 type Options struct {
-	Kind     Kind
-	Self     string   // for the policy of a KMS key, in which Resource "*" means the key: its ARN
-	Named    []string // what makes an ARN the deployment's own when it is part of it: the prefix of names, the bucket
-	TagKey   string   // the deployment's tag, with which everything is born
-	TagValue string
-	Reasons  bool // a Resource "*" must have its Reason; a template has lost them
-	Exempt   []Exemption
+	Kind      Kind
+	Self      string   // for the policy of a KMS key, in which Resource "*" means the key: its ARN
+	Named     []string // what makes an ARN the deployment's own when it is part of it: the prefix of names, the bucket
+	VolumeKey string   // ARN of the KMS key of collectors' disks, which is EC2's to use; "" = there is none
+	Region    string
+	TagKey    string // the deployment's tag, with which everything is born
+	TagValue  string
+	Reasons   bool // a Resource "*" must have its Reason; a template has lost them
+	Exempt    []Exemption
 }
 
 // Exemption is a statement part to which a rule does not apply, and why.

@@ -15,6 +15,7 @@ func Example() policy.Scope {
 		Partition: "aws", Region: region, Account: account, Deployment: "example", Prefix: prefix,
 		BucketARN:          "arn:aws:s3:::" + prefix + "-evidence-bucket-1a2b3c4d5e6f",
 		BucketKeyARN:       "arn:aws:kms:" + region + ":" + account + ":key/1234abcd-12ab-34cd-56ef-1234567890ab",
+		VolumeKeyARN:       "arn:aws:kms:" + region + ":" + account + ":key/4321dcba-21ba-43dc-65fe-ba0987654321",
 		LaunchTemplateID:   "lt-0a1b2c3d4e5f60718",
 		CollectorRoleARN:   "arn:aws:iam::" + account + ":role/" + prefix + "-collector-" + region,
 		InstanceProfileARN: "arn:aws:iam::" + account + ":instance-profile/" + prefix + "-collector-" + region,
@@ -31,7 +32,7 @@ func Example() policy.Scope {
 // Plain is Example with nothing configured that can be left out.
 func Plain() policy.Scope {
 	s := Example()
-	s.VPCs, s.OptOutTag, s.BreakGlass = nil, "", nil
+	s.VPCs, s.OptOutTag, s.BreakGlass, s.VolumeKeyARN = nil, "", nil, ""
 	return s
 }
 
@@ -80,7 +81,8 @@ func Documents(s policy.Scope) []Named {
 // OptionsFor are those for the policies of a deployment's roles.
 func OptionsFor(s policy.Scope) Options {
 	return Options{
-		Named:  slices.Compact([]string{s.Prefix, s.BucketARN}),
+		Named:     slices.Compact([]string{s.Prefix, s.BucketARN}),
+		VolumeKey: s.VolumeKeyARN, Region: s.Region,
 		TagKey: events.TagDeployment, TagValue: s.Deployment, Reasons: true, Exempt: Exemptions(),
 	}
 }

@@ -66,7 +66,8 @@ type demand struct {
 
 // demands are those of AWS's own advice and of the design: nothing is launched but by our template, from Amazon's images,
 // with version 2 of instance metadata, encrypted and without a public address; nothing is overwritten; the key serves
-// only the bucket; and a role is passed only to the service that it is for.
+// only the bucket, and the disks' key only EC2; grants are for AWS's own resources; and a role is passed only to the service that
+// it is for.
 var demands = []demand{
 	{"ec2:RunInstances", "", "ec2:LaunchTemplate", ""},
 	{"ec2:RunInstances", "image", "ec2:Owner", "amazon"},
@@ -77,6 +78,7 @@ var demands = []demand{
 	{"ec2:TerminateInstances", "instance", "ec2:InstanceProfile", ""},
 	{"kms:Decrypt", "key", "kms:ViaService", ""},
 	{"kms:GenerateDataKey", "key", "kms:ViaService", ""},
+	{"kms:CreateGrant", "key", "kms:GrantIsForAWSResource", "true"},
 	{"iam:PassRole", "role", "iam:PassedToService", ""},
 	{"events:PutEvents", "event-bus", "events:source", ""},
 }
@@ -91,7 +93,10 @@ var ofRole = []demand{
 
 func (c *check) demands(st policy.Statement, p pair) {
 	list := demands
-	if c.Kind == Identity {
+	switch {
+	case c.VolumeKey != "" && p.resource == c.VolumeKey: // it knows no bucket, and all is done with it by EC2
+		list = slices.Concat(demands, []demand{{p.action, "key", "kms:ViaService", "ec2." + c.Region + ".amazonaws.com"}})
+	case c.Kind == Identity:
 		list = slices.Concat(demands, ofRole)
 	}
 	for _, d := range list {
