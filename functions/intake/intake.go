@@ -36,19 +36,16 @@ type intake struct {
 	settings  events.Settings
 }
 
-// run takes a batch of messages, in order. The queue is FIFO, so after the first message that can't be taken now, the
-// rest is given back as well, or the order would be lost.
+// run takes a batch of messages. One that can't be taken now is given back alone: the queue is FIFO for the sake of its
+// two groups, not of an order among findings, and SQS would count a further receive of all the others, which would bring
+// them to the dead-letter queue with it.
 func (in intake) run(ctx context.Context, batch lambdaevents.SQSEvent) (lambdaevents.SQSEventResponse, error) {
 	var back lambdaevents.SQSEventResponse
 	for _, message := range batch.Records {
-		if len(back.BatchItemFailures) == 0 {
-			err := in.take(ctx, message)
-			if err == nil {
-				continue
-			}
+		if err := in.take(ctx, message); err != nil {
 			slog.Error("event not taken; it comes again", "message", message.MessageId, "err", err)
+			back.BatchItemFailures = append(back.BatchItemFailures, lambdaevents.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
 		}
-		back.BatchItemFailures = append(back.BatchItemFailures, lambdaevents.SQSBatchItemFailure{ItemIdentifier: message.MessageId})
 	}
 	return back, nil
 }

@@ -90,7 +90,7 @@ const maxDeployment = 20
 
 // The forms of what is configured.
 var (
-	deploymentForm = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+	deploymentForm = regexp.MustCompile(`^[a-z][a-z0-9]*$`) // no dash: "flashtap-a-*" must not mean the rules of "a-b"
 	vpcForm        = regexp.MustCompile(`^vpc-[0-9a-f]{8}([0-9a-f]{9})?$`)
 	accountForm    = regexp.MustCompile(`^[0-9]{12}$`)
 	keyForm        = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$`)
@@ -214,7 +214,7 @@ func (c Config) validateCaptures(bad complain) {
 
 func (c Config) validateAccount(bad complain) {
 	if !deploymentForm.MatchString(c.Deployment) || len(c.Deployment) > maxDeployment {
-		bad("deployment", "%q: want lower-case letters, digits and single dashes, a letter first, %d characters at most", c.Deployment, maxDeployment)
+		bad("deployment", "%q: want lower-case letters and digits, a letter first, %d characters at most", c.Deployment, maxDeployment)
 	}
 	const mostTags = 40 // of AWS's 50 on most resources, less ours (AWS General Reference, "Tagging AWS resources")
 	if len(c.Tags) > mostTags {

@@ -63,7 +63,7 @@ func ProgramKey(arch, digest string) string { return "tools/collector-" + arch +
 func (c Config) ActionID() string {
 	const longest, name = 20, "Flashtap"
 	id := c.Deployment
-	if strings.Contains(id, "-") || len(name)+len(id) > longest {
+	if len(name)+len(id) > longest {
 		sum := sha256.Sum256([]byte(id))
 		id = hex.EncodeToString(sum[:])[:longest-len(name)]
 	}

@@ -68,7 +68,7 @@ func Alarms(s policy.Scope) []Alarm {
 			Metric: own(SweepRefused), Statistic: "Maximum", Period: fiveMinutes, At: 1, Of: 1, Threshold: 1, Missing: Fine, Settles: true},
 		{Name: "leak-orphans", Description: "Things of captures that are over are still there after four sweeps. Mirror sessions bill until they are deleted. " +
 			"The log of the sweep and the captures' teardown certificates name them.",
-			Metric: own(SweepRemaining), Statistic: "Minimum", Period: fiveMinutes, At: 4, Of: 4, Threshold: 1, Missing: Fine, Settles: true},
+			Metric: own(SweepRemaining), Statistic: "Minimum", Period: fiveMinutes, At: 4, Of: 6, Threshold: 1, Missing: Fine, Settles: true},
 		{Name: "leak-age", Description: "Something of a capture is older than any capture can be (26 hours). Look at EC2's instances and mirror sessions with the tag flashtap:deployment.",
 			Metric: own(OldestSeconds), Statistic: "Maximum", Period: fiveMinutes, At: 1, Of: 1, Threshold: Longest, Missing: Fine, Settles: true},
 		once("guard-fired", "A guard schedule had to remove a capture: its execution ended without doing so, or hangs. Look at the execution of the capture that teardown's log names with \"by\": \"guard\".", own(GuardFired)),

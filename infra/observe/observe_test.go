@@ -94,8 +94,8 @@ func TestAlarms(t *testing.T) {
 	rows := map[string][2][]*float64{ // one that fires, one that does not
 		"teardown-stuck":      once,
 		"leak-refused":        {series(v(2)), series(nil)},
-		"leak-orphans":        {series(v(3), v(1), v(1), v(1)), series(v(3), v(1), nil, nil)},
-		"leak-age":            {series(v(93600)), series(v(86400))}, // a capture of 24 hours
+		"leak-orphans":        {series(v(3), nil, v(1), v(1), nil, v(1)), series(v(3), v(1), nil, nil, v(1), nil)}, // the sweep is no clock
+		"leak-age":            {series(v(93600)), series(v(86400))},                                                // a capture of 24 hours
 		"guard-fired":         once,
 		"capture-timed-out":   {series(v(1)), series(v(0))},
 		"schedules-failing":   {series(v(1), v(1), v(4)), series(v(1), nil, v(1))},

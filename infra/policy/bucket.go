@@ -41,8 +41,8 @@ func EvidenceBucket(s Scope) Document {
 			"s3:BypassGovernanceRetention", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObjectLegalHold", "s3:PutObjectRetention",
 		}, objects, s.unlessBreakGlass()),
 		deny("KeepBucket", []string{
-			"s3:DeleteBucket", "s3:PutBucketObjectLockConfiguration", "s3:PutBucketVersioning", "s3:PutEncryptionConfiguration",
-			"s3:PutLifecycleConfiguration",
+			"s3:DeleteBucket", "s3:PutBucketLogging", "s3:PutBucketObjectLockConfiguration", "s3:PutBucketVersioning",
+			"s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration", "s3:PutReplicationConfiguration",
 		}, bucket, s.unlessBreakGlass()),
 
 		// A PUT must not overwrite, and no break-glass helps: nobody needs to. The parts of a multipart upload carry no

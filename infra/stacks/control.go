@@ -39,6 +39,9 @@ type Control struct {
 	Machine   awsstepfunctions.CfnStateMachine
 	TopicARN  string
 
+	mapping  awslambda.CfnEventSourceMapping // of intake's queue
+	policies []awscdk.CfnResource            // of queues and topic
+
 	cfg    config.Config
 	assets map[string]awss3assets.Asset // the collector by architecture
 }
@@ -128,9 +131,10 @@ func (c *Control) queues(s policy.Scope) {
 		c.Queues[q.ID] = awssqs.NewCfnQueue(c.Stack, str(queueTitle(q.ID)), props)
 	}
 	for _, q := range config.Queues {
-		awssqs.NewCfnQueuePolicy(c.Stack, str(queueTitle(q.ID)+"Policy"), &awssqs.CfnQueuePolicyProps{
+		made := awssqs.NewCfnQueuePolicy(c.Stack, str(queueTitle(q.ID)+"Policy"), &awssqs.CfnQueuePolicyProps{
 			Queues: &[]*string{c.Queues[q.ID].Ref()}, PolicyDocument: document(policy.Queue(s, q.ID)),
 		})
+		c.policies = append(c.policies, made)
 	}
 }
 
@@ -148,25 +152,29 @@ func (c *Control) topic() {
 		props.Subscription = list(&awssns.CfnTopic_SubscriptionProperty{Protocol: str("email"), Endpoint: str(c.cfg.AlarmEmail)})
 	}
 	topic := awssns.NewCfnTopic(c.Stack, str("Alerts"), props)
-	awssns.NewCfnTopicPolicy(c.Stack, str("AlertsPolicy"), &awssns.CfnTopicPolicyProps{
+	made := awssns.NewCfnTopicPolicy(c.Stack, str("AlertsPolicy"), &awssns.CfnTopicPolicyProps{
 		Topics: &[]*string{topic.Ref()}, PolicyDocument: document(policy.Topic(c.Scope)),
 	})
+	c.policies = append(c.policies, made)
 	c.TopicARN = *topic.Ref()
 }
 
-// custom are the things that the setup function makes, because CloudFormation can't.
+// custom are the things that the setup function makes, because CloudFormation can't. No capture is planned with a program
+// that is not in the bucket yet: preflight, which plans, and intake wait for it.
 func (c *Control) custom() {
 	handler := c.Functions[config.Setup]
 	// CloudFormation would wait for an hour for a function that can't answer.
 	patience := awscdk.Duration_Minutes(jsii.Number(10))
 	for _, arch := range config.Architectures {
-		awscdk.NewCustomResource(c.Stack, str("Program"+strings.ReplaceAll(arch, "_", "")), &awscdk.CustomResourceProps{
+		program := awscdk.NewCustomResource(c.Stack, str("Program"+strings.ReplaceAll(arch, "_", "")), &awscdk.CustomResourceProps{
 			ServiceToken: handler.AttrArn(), ResourceType: str("Custom::FlashtapProgram"), RemovalPolicy: awscdk.RemovalPolicy_DESTROY, ServiceTimeout: patience,
 			Properties: &map[string]any{
 				"SourceBucket": c.assets[arch].S3BucketName(), "SourceKey": c.assets[arch].S3ObjectKey(),
 				"Bucket": c.Settings.Bucket, "Key": c.Settings.BinaryKeys[arch], "SHA256": c.Settings.BinaryDigests[arch],
 			},
 		})
+		c.Functions["preflight"].Node().AddDependency(program)
+		c.mapping.Node().AddDependency(program)
 	}
 	if c.cfg.SecurityHubAction {
 		awscdk.NewCustomResource(c.Stack, str("SecurityHubAction"), &awscdk.CustomResourceProps{

@@ -81,12 +81,13 @@ func (e *Evidence) bucket(cfg config.Config, place *config.Place) {
 		props.LoggingConfiguration = &awss3.CfnBucket_LoggingConfigurationProperty{DestinationBucketName: logs.Ref(), LogFilePrefix: str("evidence/")}
 	}
 	bucket := awss3.NewCfnBucket(e.Stack, str("EvidenceBucket"), props)
-	bucket.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN, nil)
+	// What a first deployment that fails has made is empty, and goes with it.
+	bucket.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, nil)
 	place.Bucket = *bucket.Ref()
 	guard := awss3.NewCfnBucketPolicy(e.Stack, str("EvidenceBucketPolicy"), &awss3.CfnBucketPolicyProps{
 		Bucket: bucket.Ref(), PolicyDocument: document(policy.EvidenceBucket(cfg.Scope(*place))),
 	})
-	guard.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN, nil) // without it what stays would be unguarded
+	guard.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, nil) // without it what stays would be unguarded
 	if logs != nil {
 		e.logPolicy(cfg, *place, logs)
 	}
@@ -139,7 +140,7 @@ func (e *Evidence) logBucket(cfg config.Config) awss3.CfnBucket {
 		NoncurrentVersionExpiration:    &awss3.CfnBucket_NoncurrentVersionExpirationProperty{NoncurrentDays: num(1)},
 	})}
 	logs := awss3.NewCfnBucket(e.Stack, str("AccessLogs"), props)
-	logs.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN, nil)
+	logs.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, nil)
 	return logs
 }
 
@@ -155,6 +156,14 @@ func (e *Evidence) logPolicy(cfg config.Config, place config.Place, logs awss3.C
 		return policy.Statement{Sid: sid, Effect: policy.Allow, Principal: map[string][]string{"Service": {service}},
 			Action: []string{action}, Resource: []string{resource}, Condition: condition}
 	}
+	// CloudTrail's published policy compares the trail's ARN alone, and the account is in it.
+	trailMay := func(st policy.Statement) policy.Statement {
+		delete(st.Condition["StringEquals"], "aws:SourceAccount")
+		if len(st.Condition["StringEquals"]) == 0 {
+			delete(st.Condition, "StringEquals")
+		}
+		return st
+	}
 	doc := policy.New(policy.Statement{
 		Sid: "OnlyTLS", Effect: policy.Deny, Principal: map[string][]string{"AWS": {"*"}}, Action: []string{"s3:*"},
 		Resource: []string{arn, arn + "/*"}, Condition: policy.Condition{"Bool": {"aws:SecureTransport": {"false"}}},
@@ -164,12 +173,12 @@ func (e *Evidence) logPolicy(cfg config.Config, place config.Place, logs awss3.C
 		doc.Statement = append(doc.Statement, allow("ServerAccessLogs", "logging.s3.amazonaws.com", "s3:PutObject", arn+"/evidence/*", s.BucketARN, nil))
 	} else {
 		doc.Statement = append(doc.Statement, // CloudTrail User Guide, "Amazon S3 bucket policy for CloudTrail"
-			allow("TrailLooks", "cloudtrail.amazonaws.com", "s3:GetBucketAcl", arn, trail, nil),
-			allow("TrailWrites", "cloudtrail.amazonaws.com", "s3:PutObject", arn+"/AWSLogs/"+s.Account+"/*", trail,
-				policy.Condition{"StringEquals": {"s3:x-amz-acl": {"bucket-owner-full-control"}}}))
+			trailMay(allow("TrailLooks", "cloudtrail.amazonaws.com", "s3:GetBucketAcl", arn, trail, nil)),
+			trailMay(allow("TrailWrites", "cloudtrail.amazonaws.com", "s3:PutObject", arn+"/AWSLogs/"+s.Account+"/*", trail,
+				policy.Condition{"StringEquals": {"s3:x-amz-acl": {"bucket-owner-full-control"}}})))
 	}
 	made := awss3.NewCfnBucketPolicy(e.Stack, str("AccessLogsPolicy"), &awss3.CfnBucketPolicyProps{Bucket: logs.Ref(), PolicyDocument: document(doc)})
-	made.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN, nil)
+	made.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, nil)
 	if cfg.AccessLogging != config.ToCloudTrail {
 		return
 	}

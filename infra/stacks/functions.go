@@ -47,7 +47,7 @@ func (c *Control) functions() error {
 			LoggingConfig: &awslambda.CfnFunction_LoggingConfigProperty{LogFormat: str("JSON"), LogGroup: logs.Ref()},
 		})
 	}
-	awslambda.NewCfnEventSourceMapping(c.Stack, str("IntakeMapping"), &awslambda.CfnEventSourceMappingProps{
+	c.mapping = awslambda.NewCfnEventSourceMapping(c.Stack, str("IntakeMapping"), &awslambda.CfnEventSourceMappingProps{
 		EventSourceArn: c.Queues[policy.IntakeQueue].AttrArn(), FunctionName: c.Functions["intake"].Ref(),
 		BatchSize: num(config.IntakeBatch), FunctionResponseTypes: jsii.Strings("ReportBatchItemFailures"), Enabled: jsii.Bool(!c.cfg.Paused),
 	})

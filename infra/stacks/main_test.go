@@ -83,7 +83,7 @@ func run(m *testing.M) (int, error) {
 	}{
 		{&plain, "plain", map[string]any{"deployment": "plain"}},
 		{&full, "full", map[string]any{
-			"deployment": "full-blown", "retentionMode": "compliance", "retentionDays": "400", "expireDays": "800", "tierDays": "60",
+			"deployment": "fullblown", "retentionMode": "compliance", "retentionDays": "400", "expireDays": "800", "tierDays": "60",
 			"accessLogging": "cloudtrail", "breakGlass": "arn:aws:iam::111122223333:role/break-glass", "logDays": "365",
 			"minSeverity": "7", "findingTypes": "Backdoor:EC2/*,Trojan:EC2/DropPoint", "sampleFindings": "true", "paused": "true",
 			"instanceEvents": "false", "vpcs": "vpc-0a1b2c3d4e5f60718,vpc-0a1b2c3d4e5f60719", "optOutTag": "never-capture",

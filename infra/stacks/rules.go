@@ -47,14 +47,14 @@ func (c *Control) rules(bus awsevents.CfnEventBus) error {
 		if c.cfg.Paused {
 			props.State = str("DISABLED")
 		}
-		awsevents.NewCfnRule(c.Stack, str(title(r.Name)+"Rule"), props)
+		c.newRule(r.Name, props)
 	}
 	props := c.rule("alerts", "Tells people what became of captures.", &awsevents.CfnRule_TargetProperty{Id: str("alerts"), Arn: str(c.TopicARN)})
 	props.EventBusName = bus.Ref()
 	props.EventPattern = map[string]any{"source": []any{events.RequestSource}, "detail-type": []any{
 		events.EventRefused, events.EventFlowing, events.EventSilent, events.EventSealed, events.EventLeaking,
 	}}
-	awsevents.NewCfnRule(c.Stack, str("AlertsRule"), props)
+	c.newRule("alerts", props)
 	return nil
 }
 
@@ -65,6 +65,15 @@ func (c *Control) rule(name, description string, target *awsevents.CfnRule_Targe
 	return &awsevents.CfnRuleProps{
 		Name: str(c.Scope.RuleName(name)), Description: str(description), State: str("ENABLED"), Targets: list(target),
 	}
+}
+
+// newRule makes a rule once its targets take what it sends: EventBridge does not try again when it is refused.
+func (c *Control) newRule(name string, props *awsevents.CfnRuleProps) awsevents.CfnRule {
+	rule := awsevents.NewCfnRule(c.Stack, str(title(name)+"Rule"), props)
+	for _, p := range c.policies {
+		rule.AddResourceDependency(p, str("what it sends is refused before"))
+	}
+	return rule
 }
 
 // sweeps call the sweep: regularly, and when something ended. The clock is a rule and not a schedule, so that the last of
@@ -90,7 +99,7 @@ func (c *Control) sweeps() {
 		} else {
 			props.EventPattern = r.pattern
 		}
-		rule := awsevents.NewCfnRule(c.Stack, str(title(r.name)+"Rule"), props)
+		rule := c.newRule(r.name, props)
 		awslambda.NewCfnPermission(c.Stack, str(title(r.name)+"Permission"), &awslambda.CfnPermissionProps{
 			Action: str("lambda:InvokeFunction"), FunctionName: sweep.Ref(), Principal: str("events.amazonaws.com"),
 			SourceArn: rule.AttrArn(), SourceAccount: str(c.Scope.Account),
