@@ -120,6 +120,11 @@ func (c Config) Validate() error {
 	c.validateEvidence(bad)
 	c.validateCaptures(bad)
 	c.validateAccount(bad)
+	if n, err := c.settingsSize(); err != nil {
+		errs = append(errs, fmt.Errorf("settings: %w", err))
+	} else if n > mostSettings {
+		bad("tags, vpcs and filter", "with them the settings have %d bytes, and Lambda takes %d: leave some out", n, mostSettings)
+	}
 	return errors.Join(errs...)
 }
 

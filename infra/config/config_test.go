@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"reflect"
@@ -39,6 +40,15 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// longTags are valid each, and too much together.
+func longTags() map[string]any {
+	tags := map[string]any{}
+	for i := range 20 {
+		tags[fmt.Sprintf("Key%d", i)] = strings.Repeat("v", 200)
+	}
+	return tags
+}
+
 // TestRefused: each names the key, and says what would be right.
 func TestRefused(t *testing.T) {
 	for reason, row := range map[string]struct {
@@ -54,6 +64,7 @@ func TestRefused(t *testing.T) {
 		"a filter of no known form":      {map[string]any{"filter": `{"rulez": []}`}, []string{"filter", "rulez"}},
 		"a filter that mirrors nothing":  {map[string]any{"filter": `{"rules": []}`}, []string{"mirrors nothing"}},
 		"more VPCs than policies hold":   {map[string]any{"vpcs": strings.Repeat("vpc-0a1b2c3d,", 17)}, []string{"vpcs", "16"}},
+		"more tags than Lambda holds":    {map[string]any{"tags": longTags()}, []string{"tags, vpcs and filter", "4096"}},
 		"a session that breaks glass":    {map[string]any{"breakGlass": "arn:aws:sts::111122223333:assumed-role/Admin/me"}, []string{"breakGlass", "sessions"}},
 		"an id in capitals":              {map[string]any{"deployment": "Prod"}, []string{"deployment", "lower-case"}},
 		"an id that is too long":         {map[string]any{"deployment": strings.Repeat("d", 21)}, []string{"deployment", "20"}},

@@ -1,6 +1,9 @@
 package config
 
 import (
+	"encoding/json"
+	"strings"
+
 	"flashtap/events"
 	"flashtap/infra/policy"
 )
@@ -83,6 +86,27 @@ func Environment(s events.Settings) map[string]string {
 	env := s.Environ()
 	delete(env, "AWS_REGION")
 	return env
+}
+
+// mostSettings is what a Lambda's environment and an SSM parameter of the standard tier hold (Lambda Developer Guide, "Lambda
+// quotas"; Systems Manager User Guide, "Managing parameter tiers").
+const mostSettings = 4096
+
+// settingsSize is how large the settings are as JSON, in a place whose names are as long as they get.
+func (c Config) settingsSize() (int, error) {
+	p := Place{
+		Partition: "aws", Region: "ap-southeast-1", Account: "111122223333", Bucket: strings.Repeat("b", 63),
+		LaunchTemplateID: "lt-0123456789abcdef0", CollectorRoleID: "AROA0123456789ABCDEFG",
+		SchedulerRoleARN: "arn:aws:iam::111122223333:role/" + strings.Repeat("r", 64),
+		IntakeQueueURL:   "https://sqs.ap-southeast-1.amazonaws.com/111122223333/" + c.Names().QueueName(policy.IntakeQueue),
+		WaitingQueueURL:  "https://sqs.ap-southeast-1.amazonaws.com/111122223333/" + c.Names().QueueName(policy.WaitingQueue),
+		Images:           map[string]string{}, BinaryDigests: map[string]string{},
+	}
+	for _, arch := range Architectures {
+		p.Images[arch], p.BinaryDigests[arch] = "ami-0123456789abcdef0", strings.Repeat("0", 64)
+	}
+	text, err := json.Marshal(Environment(c.Settings(p)))
+	return len(text), err
 }
 
 // Substitutions fill the placeholders of the state machine's definition.
