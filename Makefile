@@ -28,7 +28,6 @@ CONTEXT ?=
 # CDK warns about Node 20, which has passed its end of life, with every run.
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 20
 
-
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 

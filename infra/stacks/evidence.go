@@ -148,21 +148,13 @@ func (e *Evidence) logBucket(cfg config.Config) awss3.CfnBucket {
 func (e *Evidence) logPolicy(cfg config.Config, place config.Place, logs awss3.CfnBucket) {
 	s := cfg.Scope(place)
 	arn := *logs.AttrArn()
-	allow := func(sid, service, action, resource, source string, more policy.Condition) policy.Statement {
-		condition := policy.Condition{"StringEquals": {"aws:SourceAccount": {s.Account}}, "ArnEquals": {"aws:SourceArn": {source}}}
-		for key, values := range more["StringEquals"] {
-			condition["StringEquals"][key] = values
+	allow := func(sid, service, action, resource, source string, equals map[string][]string) policy.Statement {
+		condition := policy.Condition{"ArnEquals": {"aws:SourceArn": {source}}}
+		if equals != nil {
+			condition["StringEquals"] = equals
 		}
 		return policy.Statement{Sid: sid, Effect: policy.Allow, Principal: map[string][]string{"Service": {service}},
 			Action: []string{action}, Resource: []string{resource}, Condition: condition}
-	}
-	// CloudTrail's published policy compares the trail's ARN alone, and the account is in it.
-	trailMay := func(st policy.Statement) policy.Statement {
-		delete(st.Condition["StringEquals"], "aws:SourceAccount")
-		if len(st.Condition["StringEquals"]) == 0 {
-			delete(st.Condition, "StringEquals")
-		}
-		return st
 	}
 	doc := policy.New(policy.Statement{
 		Sid: "OnlyTLS", Effect: policy.Deny, Principal: map[string][]string{"AWS": {"*"}}, Action: []string{"s3:*"},
@@ -170,12 +162,13 @@ func (e *Evidence) logPolicy(cfg config.Config, place config.Place, logs awss3.C
 	})
 	trail := "arn:" + s.Partition + ":cloudtrail:" + s.Region + ":" + s.Account + ":trail/" + cfg.Trail()
 	if cfg.AccessLogging == config.ToS3 {
-		doc.Statement = append(doc.Statement, allow("ServerAccessLogs", "logging.s3.amazonaws.com", "s3:PutObject", arn+"/evidence/*", s.BucketARN, nil))
+		doc.Statement = append(doc.Statement, allow("ServerAccessLogs", "logging.s3.amazonaws.com", "s3:PutObject", arn+"/evidence/*", s.BucketARN,
+			map[string][]string{"aws:SourceAccount": {s.Account}})) // a bucket's ARN does not tell its account
 	} else {
 		doc.Statement = append(doc.Statement, // CloudTrail User Guide, "Amazon S3 bucket policy for CloudTrail"
-			trailMay(allow("TrailLooks", "cloudtrail.amazonaws.com", "s3:GetBucketAcl", arn, trail, nil)),
-			trailMay(allow("TrailWrites", "cloudtrail.amazonaws.com", "s3:PutObject", arn+"/AWSLogs/"+s.Account+"/*", trail,
-				policy.Condition{"StringEquals": {"s3:x-amz-acl": {"bucket-owner-full-control"}}})))
+			allow("TrailLooks", "cloudtrail.amazonaws.com", "s3:GetBucketAcl", arn, trail, nil),
+			allow("TrailWrites", "cloudtrail.amazonaws.com", "s3:PutObject", arn+"/AWSLogs/"+s.Account+"/*", trail,
+				map[string][]string{"s3:x-amz-acl": {"bucket-owner-full-control"}}))
 	}
 	made := awss3.NewCfnBucketPolicy(e.Stack, str("AccessLogsPolicy"), &awss3.CfnBucketPolicyProps{Bucket: logs.Ref(), PolicyDocument: document(doc)})
 	made.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN_ON_UPDATE_OR_DELETE, nil)
