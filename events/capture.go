@@ -87,8 +87,22 @@ type Options struct {
 	MaxBytes        int64   `json:"maxBytes,omitempty"`        // inner bytes written after which the capture ends by itself
 	PacketLength    int32   `json:"packetLength,omitempty"`    // bytes kept of each frame, counted from the inner Ethernet header
 	SessionNumber   int32   `json:"sessionNumber,omitempty"`   // 1-32766, lower is tried first by AWS
-	Filter          *Filter `json:"filter,omitempty"`          // nil: everything and the VPC's DNS
+	Filter          *Filter `json:"filter,omitempty"`          // only with ProfileCustom, which it implies
+	Profile         string  `json:"profile,omitempty"`         // what to mirror: one of the profiles
+
+	// ControlCIDRs are where the operators' own SSH and RDP come from: it is left out, in both directions.
+	ControlCIDRs []string `json:"controlCidrs,omitempty"`
+	// AllowTemporaryEndpoint lets the capture make an S3 interface endpoint where no other way to S3 exists.
+	AllowTemporaryEndpoint bool `json:"allowTemporaryEndpoint,omitempty"`
 }
+
+// The profiles of a capture: what is mirrored.
+const (
+	ProfileEverything = "everything" // all IPv4 and IPv6 and the VPC's DNS, whole packets
+	ProfileFinding    = "finding"    // what the finding is about, whole packets
+	ProfileHeaders    = "headers"    // as everything, but only the beginning of each packet
+	ProfileCustom     = "custom"     // the filter of the request or of the deployment
+)
 
 // The bounds of Options. The longest capture is 24 h (design decision D3: the state machine's history must fit).
 const (

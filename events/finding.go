@@ -25,6 +25,8 @@ type Finding struct {
 	UpdatedAt  string     `json:"updatedAt,omitempty"` // as received: several formats exist
 	Suspects   []Suspect  `json:"suspects"`
 	Remotes    []string   `json:"remotes,omitempty"` // addresses of the peers it names
+	Traffic    []Traffic  `json:"traffic,omitempty"` // the packets that it is about, as far as it names them
+	Domains    []string   `json:"domains,omitempty"` // the names that were looked up
 	EnvelopeID string     `json:"envelopeId,omitempty"`
 	EventTime  *time.Time `json:"eventTime,omitempty"`
 	Options    Options    `json:"options"` // only a hand-written request sets any
@@ -44,6 +46,23 @@ type Suspect struct {
 	LocalAddresses     []string `json:"localAddresses,omitempty"`     // the suspect's side of the action
 	Addresses          []string `json:"addresses,omitempty"`          // every private address that the finding lists
 }
+
+// Traffic is a conversation that a finding is about. What it leaves open is zero: any.
+type Traffic struct {
+	Protocol      int32  `json:"protocol,omitempty"`      // IANA protocol number
+	Direction     string `json:"direction,omitempty"`     // Inbound or Outbound: who opened it; empty when the finding does not know
+	LocalAddress  string `json:"localAddress,omitempty"`  // the suspect's
+	LocalPort     int32  `json:"localPort,omitempty"`     // the suspect's
+	RemoteAddress string `json:"remoteAddress,omitempty"` // the peer's
+	RemotePort    int32  `json:"remotePort,omitempty"`    // the peer's
+	DNS           bool   `json:"dns,omitempty"`           // a lookup; with no RemoteAddress it went to the VPC's resolver
+}
+
+// Who opened a conversation, in the words of GuardDuty's connectionDirection.
+const (
+	Inbound  = "INBOUND"
+	Outbound = "OUTBOUND"
+)
 
 // Refusal says why an event leads to no capture, and what a person can do about it. It is never retried.
 type Refusal struct {

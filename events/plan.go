@@ -26,6 +26,11 @@ type Plan struct {
 	Deadline   time.Time     `json:"deadline"` // when capturing ends at the latest, however long the collector took to come up
 	Limits     CaptureLimits `json:"limits"`
 
+	Profile    string   `json:"profile,omitempty"`    // what is mirrored: one of the profiles
+	Shadows    []Shadow `json:"shadows,omitempty"`    // sessions of others that take packets before ours sees them
+	BlindSpots []string `json:"blindSpots,omitempty"` // what this capture can't show, one sentence each
+	Cost       *Cost    `json:"cost,omitempty"`       // what an hour of it costs by list prices
+
 	Tags map[string]string `json:"tags,omitempty"` // the deployment's own, on everything that is made; none replaces one of ours
 }
 
@@ -42,7 +47,7 @@ func (p Plan) ResourceTags(attempt int) map[string]string {
 // Verdict is the outcome of one preflight check.
 type Verdict struct {
 	Check    string   `json:"check"`
-	Result   string   `json:"result"` // pass, warn or fail
+	Result   string   `json:"result"` // pass, warn, fail or fixed
 	Reason   string   `json:"reason"`
 	Remedy   string   `json:"remedy,omitempty"`
 	Evidence []string `json:"evidence,omitempty"` // ids of what it was judged by
@@ -50,10 +55,36 @@ type Verdict struct {
 
 // The results of a check.
 const (
-	Pass = "pass"
-	Warn = "warn"
-	Fail = "fail"
+	Pass  = "pass"
+	Warn  = "warn"
+	Fail  = "fail"
+	Fixed = "fixed" // it would fail, but the capture brings what is missing and takes it away again
 )
+
+// Shadow is a mirror session on the same source that AWS tries before ours. Each packet is mirrored at most once, so
+// what its filter accepts never reaches us (VPC Traffic Mirroring guide, "Sessions").
+type Shadow struct {
+	Session string   `json:"session"`
+	Owner   string   `json:"owner"` // account
+	Number  int32    `json:"number"`
+	Filter  string   `json:"filter"`
+	Takes   []string `json:"takes"` // the packets of ours that it takes, one description each
+	All     bool     `json:"all"`   // it takes everything that ours wants
+}
+
+// Cost is what an hour of the capture costs by list prices.
+type Cost struct {
+	PerHourUSD float64    `json:"perHourUsd"`
+	AsOf       string     `json:"asOf"`   // date of the price table
+	Region     string     `json:"region"` // whose prices the table has
+	Items      []CostItem `json:"items"`
+}
+
+// CostItem is one thing that AWS bills for.
+type CostItem struct {
+	What       string  `json:"what"`
+	PerHourUSD float64 `json:"perHourUsd"`
+}
 
 // Failed are the verdicts that forbid the capture.
 func (p Plan) Failed() []Verdict {
@@ -107,6 +138,17 @@ type PlacedAt struct {
 	InstanceProfileARN    string      `json:"instanceProfileArn"`
 	RoleID                string      `json:"roleId"`
 	Bucket                string      `json:"bucket"`
+
+	// Endpoint is the S3 interface endpoint that the capture makes for itself and takes away again; nil: none is needed.
+	Endpoint *EndpointPlan `json:"endpoint,omitempty"`
+}
+
+// EndpointPlan is a temporary S3 interface endpoint. Private DNS stays off, so nobody but the collector uses it.
+type EndpointPlan struct {
+	Service           string `json:"service"` // com.amazonaws.<region>.s3
+	Subnet            string `json:"subnet"`
+	SecurityGroupName string `json:"securityGroupName"` // admits 443 from the collector's group alone
+	Policy            string `json:"policy"`            // JSON: only what the collector does in the bucket
 }
 
 // Candidate is one instance type with the image and program of its architecture.

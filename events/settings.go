@@ -28,34 +28,40 @@ type Settings struct {
 	ScheduleRoleARN string `env:"FLASHTAP_SCHEDULE_ROLE_ARN"`
 	TeardownARN     string `env:"FLASHTAP_TEARDOWN_ARN"`
 
-	LaunchTemplateID      string            `env:"FLASHTAP_LAUNCH_TEMPLATE_ID"`
-	LaunchTemplateVersion string            `env:"FLASHTAP_LAUNCH_TEMPLATE_VERSION"`
-	InstanceProfileARN    string            `env:"FLASHTAP_INSTANCE_PROFILE_ARN"`
-	CollectorRoleID       string            `env:"FLASHTAP_COLLECTOR_ROLE_ID"`
-	InstanceTypes         []string          `env:"FLASHTAP_INSTANCE_TYPES"`   // in order of preference
-	Images                map[string]string `env:"FLASHTAP_IMAGES"`           // image id by architecture
-	BinaryKeys            map[string]string `env:"FLASHTAP_BINARY_KEYS"`      // object key of the collector by architecture
-	BinaryDigests         map[string]string `env:"FLASHTAP_BINARY_DIGESTS"`   // its SHA-256 by architecture, hexadecimal
-	VPCs                  []string          `env:"FLASHTAP_VPCS"`             // ids; when there are any, suspects must be in one of them
-	OptOutTag             string            `env:"FLASHTAP_OPT_OUT_TAG"`      // tag key; what bears it with value "true" is never captured; "": no such rule
-	Tags                  map[string]string `env:"FLASHTAP_TAGS"`             // on everything that is made for a capture, beside ours
-	AllowSamples          bool              `env:"FLASHTAP_ALLOW_SAMPLES"`    // capture for sample findings, to rehearse
-	MaxCaptures           int               `env:"FLASHTAP_MAX_CAPTURES"`     // at once, in this deployment
-	MaxInterfaces         int               `env:"FLASHTAP_MAX_INTERFACES"`   // captures started for one finding
-	DurationSeconds       int               `env:"FLASHTAP_DURATION_SECONDS"` // when the request says nothing
-	MaxBytes              int64             `env:"FLASHTAP_MAX_BYTES"`        // when the request says nothing
-	PacketLength          int32             `env:"FLASHTAP_PACKET_LENGTH"`    // when the request says nothing; 0: whole packets
-	Filter                *Filter           `env:"FLASHTAP_FILTER"`           // as JSON, when the request has none; none: everything
-	DrainSeconds          int               `env:"FLASHTAP_DRAIN_SECONDS"`
-	SegmentBytes          int64             `env:"FLASHTAP_SEGMENT_BYTES"`
-	SegmentSeconds        int               `env:"FLASHTAP_SEGMENT_SECONDS"`
-	CheckpointSeconds     int               `env:"FLASHTAP_CHECKPOINT_SECONDS"`
-	CollectorPollSeconds  int               `env:"FLASHTAP_COLLECTOR_POLL_SECONDS"`
-	SpoolBytes            int64             `env:"FLASHTAP_SPOOL_BYTES"`
-	PollSeconds           int               `env:"FLASHTAP_POLL_SECONDS"`      // between looks, in the first 5 minutes of a phase
-	SlowPollSeconds       int               `env:"FLASHTAP_SLOW_POLL_SECONDS"` // afterwards
-	ReadySeconds          int               `env:"FLASHTAP_READY_SECONDS"`     // how long a collector may take to become ready
-	ProofSeconds          int               `env:"FLASHTAP_PROOF_SECONDS"`     // how long to wait for the first packet
+	LaunchTemplateID       string            `env:"FLASHTAP_LAUNCH_TEMPLATE_ID"`
+	LaunchTemplateVersion  string            `env:"FLASHTAP_LAUNCH_TEMPLATE_VERSION"`
+	InstanceProfileARN     string            `env:"FLASHTAP_INSTANCE_PROFILE_ARN"`
+	CollectorRoleID        string            `env:"FLASHTAP_COLLECTOR_ROLE_ID"`
+	InstanceTypes          []string          `env:"FLASHTAP_INSTANCE_TYPES"`           // in order of preference
+	Images                 map[string]string `env:"FLASHTAP_IMAGES"`                   // image id by architecture
+	BinaryKeys             map[string]string `env:"FLASHTAP_BINARY_KEYS"`              // object key of the collector by architecture
+	BinaryDigests          map[string]string `env:"FLASHTAP_BINARY_DIGESTS"`           // its SHA-256 by architecture, hexadecimal
+	VPCs                   []string          `env:"FLASHTAP_VPCS"`                     // ids; when there are any, suspects must be in one of them
+	OptOutTag              string            `env:"FLASHTAP_OPT_OUT_TAG"`              // tag key; what bears it with value "true" is never captured; "": no such rule
+	Tags                   map[string]string `env:"FLASHTAP_TAGS"`                     // on everything that is made for a capture, beside ours
+	AllowSamples           bool              `env:"FLASHTAP_ALLOW_SAMPLES"`            // capture for sample findings, to rehearse
+	MaxCaptures            int               `env:"FLASHTAP_MAX_CAPTURES"`             // at once, in this deployment
+	MaxInterfaces          int               `env:"FLASHTAP_MAX_INTERFACES"`           // captures started for one finding
+	DurationSeconds        int               `env:"FLASHTAP_DURATION_SECONDS"`         // when the request says nothing
+	MaxBytes               int64             `env:"FLASHTAP_MAX_BYTES"`                // when the request says nothing
+	PacketLength           int32             `env:"FLASHTAP_PACKET_LENGTH"`            // when the request says nothing; 0: whole packets
+	Filter                 *Filter           `env:"FLASHTAP_FILTER"`                   // as JSON, of the profile custom when the request has none
+	Profile                string            `env:"FLASHTAP_PROFILE"`                  // when the request says nothing
+	ControlCIDRs           []string          `env:"FLASHTAP_CONTROL_CIDRS"`            // when the request says nothing
+	AllowTemporaryEndpoint bool              `env:"FLASHTAP_ALLOW_TEMPORARY_ENDPOINT"` // for every capture
+	BucketKeyARN           string            `env:"FLASHTAP_BUCKET_KEY_ARN"`           // KMS key of the evidence bucket
+	VolumeKeyARN           string            `env:"FLASHTAP_VOLUME_KEY_ARN"`           // KMS key of collectors' disks; "": the account's own
+	Roles                  map[string]string `env:"FLASHTAP_ROLES"`                    // ARNs of the roles whose rights preflight simulates, by step
+	DrainSeconds           int               `env:"FLASHTAP_DRAIN_SECONDS"`
+	SegmentBytes           int64             `env:"FLASHTAP_SEGMENT_BYTES"`
+	SegmentSeconds         int               `env:"FLASHTAP_SEGMENT_SECONDS"`
+	CheckpointSeconds      int               `env:"FLASHTAP_CHECKPOINT_SECONDS"`
+	CollectorPollSeconds   int               `env:"FLASHTAP_COLLECTOR_POLL_SECONDS"`
+	SpoolBytes             int64             `env:"FLASHTAP_SPOOL_BYTES"`
+	PollSeconds            int               `env:"FLASHTAP_POLL_SECONDS"`      // between looks, in the first 5 minutes of a phase
+	SlowPollSeconds        int               `env:"FLASHTAP_SLOW_POLL_SECONDS"` // afterwards
+	ReadySeconds           int               `env:"FLASHTAP_READY_SECONDS"`     // how long a collector may take to become ready
+	ProofSeconds           int               `env:"FLASHTAP_PROOF_SECONDS"`     // how long to wait for the first packet
 }
 
 // DefaultSettings holds every default. What has none must be set by the deployment.

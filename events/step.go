@@ -85,7 +85,21 @@ type WatchResult struct {
 	Bytes       uint64 `json:"bytes"`
 	Lost        uint64 `json:"lost"`
 	Segments    int    `json:"segments"`
+	Cause       string `json:"cause,omitempty"`  // proof: why no packet arrives, one of the causes
+	Remedy      string `json:"remedy,omitempty"` // proof: what to do about it
 }
+
+// The causes of silence, in the order in which they are looked for.
+const (
+	CauseSecurityGroup = "security-group" // the collector's group does not admit the copies
+	CauseNetworkACL    = "network-acl"    // of the source's or the collector's subnet
+	CauseRoute         = "route"          // from the source's subnet to the collector
+	CauseFilter        = "filter"         // the mirror filter is not the planned one, or matches nothing that flows
+	CauseShadowed      = "shadowed"       // another session takes the packets first
+	CauseIdle          = "idle"           // CloudWatch says that the source sends and receives nothing
+	CauseInstanceType  = "instance-type"  // the source's instance was changed to a type that can't be mirrored, stopped, or detached
+	CauseUnknown       = "unknown"        // none of these
+)
 
 // The statuses of WatchResult.
 const (
