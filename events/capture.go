@@ -94,6 +94,8 @@ type Options struct {
 	ControlCIDRs []string `json:"controlCidrs,omitempty"`
 	// AllowTemporaryEndpoint lets the capture make an S3 interface endpoint where no other way to S3 exists.
 	AllowTemporaryEndpoint bool `json:"allowTemporaryEndpoint,omitempty"`
+	// LegalHold has seal put a legal hold on every object of the evidence, which no retention ends.
+	LegalHold bool `json:"legalHold,omitempty"`
 }
 
 // The profiles of a capture: what is mirrored.

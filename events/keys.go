@@ -13,6 +13,7 @@ import (
 //	captures/<capture>/joined/<digest>.json                events that joined the running capture
 //	captures/<capture>/plan.json                           what was decided and why
 //	captures/<capture>/custody/<actor>-<act>.json          one object per act
+//	captures/<capture>/console/<instance>.txt              what a collector that did not come up wrote on its console
 //	captures/<capture>/certificates/000001.json            teardown certificates
 //	captures/<capture>/collectors/<aws:userid>/segments/000001-<sha256>.pcap
 //	captures/<capture>/collectors/<aws:userid>/checkpoints/000001-<sha256>.json
@@ -47,6 +48,11 @@ func CustodyKey(c CaptureID, actor, act string) string {
 	return CustodyPrefix(c) + actor + "-" + act + ".json"
 }
 
+// ConsoleKey is where the console output of an instance lies that did not come up.
+func ConsoleKey(c CaptureID, instance string) string {
+	return CapturePrefix(c) + "console/" + instance + ".txt"
+}
+
 // CertificatesPrefix is where teardown certificates lie.
 func CertificatesPrefix(c CaptureID) string { return CapturePrefix(c) + "certificates/" }
 
@@ -60,6 +66,29 @@ func ManifestKey(c CaptureID) string { return CapturePrefix(c) + "manifest.json"
 
 // CustodyLogKey is where seal writes the ordered, chained custody log.
 func CustodyLogKey(c CaptureID) string { return CapturePrefix(c) + "custody.jsonl" }
+
+// ManifestSignatureKey is where the manifest's signature lies.
+func ManifestSignatureKey(c CaptureID) string { return CapturePrefix(c) + "manifest.sig" }
+
+// PublicKeyKey is where the public half of the signing key lies.
+func PublicKeyKey(c CaptureID) string { return CapturePrefix(c) + "key.pem" }
+
+// TreeKey is where the root of the tree over the segments lies.
+func TreeKey(c CaptureID) string { return CapturePrefix(c) + "tree.json" }
+
+// TreeSignatureKey is where the signature of the tree's root lies.
+func TreeSignatureKey(c CaptureID) string { return CapturePrefix(c) + "tree.sig" }
+
+// AddendaPrefix is where addenda and their signatures lie.
+func AddendaPrefix(c CaptureID) string { return CapturePrefix(c) + "addenda/" }
+
+// AddendumKey is the key of the n-th addendum, counted from 1.
+func AddendumKey(c CaptureID, n int) string { return AddendaPrefix(c) + fmt.Sprintf("%06d.json", n) }
+
+// AddendumSignatureKey is the key of the signature of the n-th addendum.
+func AddendumSignatureKey(c CaptureID, n int) string {
+	return AddendaPrefix(c) + fmt.Sprintf("%06d.sig", n)
+}
 
 // UserID is what AWS calls aws:userid for an instance's role: "<role id>:<instance id>". The collector's role may
 // write only under a folder of this name (IAM User Guide, "policy variables").

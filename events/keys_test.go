@@ -55,7 +55,7 @@ func TestKeysRoundTrip(t *testing.T) {
 		}
 		for _, key := range []string{
 			segment, checkpoint, FindingKey(c), PlanKey(c), JoinedKey(c, digest), CustodyKey(c, "launch", "launched"),
-			CertificateKey(c, seq), ManifestKey(c), CustodyLogKey(c), CollectorManifestKey(c, user), CapturePrefix(c),
+			ConsoleKey(c, "i-"+digest[:17]), CertificateKey(c, seq), ManifestKey(c), CustodyLogKey(c), CollectorManifestKey(c, user), CapturePrefix(c),
 		} {
 			if got, err := CaptureOfKey(key); err != nil || got != c || !strings.HasPrefix(key, CapturePrefix(c)) {
 				t.Errorf("%s belongs to %q, %v", key, got, err)

@@ -78,6 +78,8 @@ type Cost struct {
 	AsOf       string     `json:"asOf"`   // date of the price table
 	Region     string     `json:"region"` // whose prices the table has
 	Items      []CostItem `json:"items"`
+	AtLeast    bool       `json:"atLeast,omitempty"` // an item has no price in the table, so the sum leaves it out
+	Beside     []string   `json:"beside,omitempty"`  // what AWS bills by the gigabyte, and so is in no sum, one sentence each
 }
 
 // CostItem is one thing that AWS bills for.

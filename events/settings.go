@@ -52,6 +52,8 @@ type Settings struct {
 	BucketKeyARN           string            `env:"FLASHTAP_BUCKET_KEY_ARN"`           // KMS key of the evidence bucket
 	VolumeKeyARN           string            `env:"FLASHTAP_VOLUME_KEY_ARN"`           // KMS key of collectors' disks; "": the account's own
 	Roles                  map[string]string `env:"FLASHTAP_ROLES"`                    // ARNs of the roles whose rights preflight simulates, by step
+	SigningKeyARN          string            `env:"FLASHTAP_SIGNING_KEY_ARN"`          // KMS key (ECC_NIST_P256) that signs manifests
+	WitnessTopicARN        string            `env:"FLASHTAP_WITNESS_TOPIC_ARN"`        // SNS topic that is told the digest of every manifest; "": none
 	DrainSeconds           int               `env:"FLASHTAP_DRAIN_SECONDS"`
 	SegmentBytes           int64             `env:"FLASHTAP_SEGMENT_BYTES"`
 	SegmentSeconds         int               `env:"FLASHTAP_SEGMENT_SECONDS"`

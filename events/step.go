@@ -85,8 +85,9 @@ type WatchResult struct {
 	Bytes       uint64 `json:"bytes"`
 	Lost        uint64 `json:"lost"`
 	Segments    int    `json:"segments"`
-	Cause       string `json:"cause,omitempty"`  // proof: why no packet arrives, one of the causes
-	Remedy      string `json:"remedy,omitempty"` // proof: what to do about it
+	Cause       string `json:"cause"`    // proof: why no packet arrives, one of the causes
+	Remedy      string `json:"remedy"`   // proof: what to do about it
+	Hopeless    bool   `json:"hopeless"` // proof: as long as nobody does that, none will arrive
 }
 
 // The causes of silence, in the order in which they are looked for.
@@ -101,12 +102,15 @@ const (
 	CauseUnknown       = "unknown"        // none of these
 )
 
+// ErrorNoPackets is by which error an execution ends when no packet can arrive.
+const ErrorNoPackets = "NoPackets"
+
 // The statuses of WatchResult.
 const (
 	StatusWaiting = "waiting" // look again
 	StatusReady   = "ready"   // ready: the collector takes packets
 	StatusFlowing = "flowing" // proof: packets of the source arrived
-	StatusSilent  = "silent"  // proof: none arrived in the window; the capture goes on, and says so
+	StatusSilent  = "silent"  // proof: none arrived in the window; the capture says so, and goes on unless that is hopeless
 	StatusOver    = "over"    // watch: the capture is to end
 	StatusDrained = "drained" // drain: the collector said its last word
 	StatusOverdue = "overdue" // drain: it did not in time

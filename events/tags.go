@@ -29,6 +29,11 @@ func SecurityGroupName(deployment string, c CaptureID) string {
 	return "flashtap-" + deployment + "-" + string(c)
 }
 
+// EndpointGroupName is the planned name of the security group of the capture's temporary endpoint.
+func EndpointGroupName(deployment string, c CaptureID) string {
+	return SecurityGroupName(deployment, c) + "-endpoint"
+}
+
 // GuardScheduleName is the name of the guard schedule, which is also the lock: one capture an interface.
 func GuardScheduleName(eni string) string { return eni }
 
