@@ -9,9 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"flashtap/collector/internal/clock"
 	"flashtap/events"
 	"flashtap/testutil/bench/traffic"
 	"flashtap/testutil/bench/verify"
+	"flashtap/testutil/chrony"
 )
 
 // relay lets programs in the receiver's namespace reach a service of this machine at its own address.
@@ -30,6 +32,28 @@ func (w *wire) relay(service string) {
 	go forward(listener, u.Host, func() {})
 }
 
+// chronyd answers in the receiver's namespace, where the collector asks it, as Amazon's time service lets it.
+func (w *wire) chronyd() {
+	w.t.Helper()
+	var conn net.PacketConn
+	within(w.t, w.ReceiveNamespace, func() (err error) {
+		conn, err = net.ListenPacket("udp", clock.Chrony)
+		return err
+	})
+	served := make(chan error, 1)
+	go func() {
+		served <- chrony.Serve(conn, func() [][]byte {
+			return [][]byte{chrony.State{RefID: 0xa9fea97b, Family: 1, Address: net.IPv4(169, 254, 169, 123).To4(), Stratum: 4}.Bytes()}
+		})
+	}()
+	w.t.Cleanup(func() {
+		conn.Close()
+		if err := <-served; err != nil {
+			w.t.Error(err)
+		}
+	})
+}
+
 // On an instance, the collector finds the interface by the addresses that the metadata service tells, chooses the ring
 // by itself, gives up its privileges, and brings everything to the bucket; checkpoints tell how far it is.
 func TestLiveAnInstanceReceivesByRing(t *testing.T) {
@@ -42,6 +66,7 @@ func TestLiveAnInstanceReceivesByRing(t *testing.T) {
 	r.listen = ""
 	w.relay(r.server.Endpoint())
 	w.relay(r.metadata.URL)
+	w.chronyd()
 	within(t, w.ReceiveNamespace, func() error {
 		r.start()
 		return nil
@@ -79,6 +104,11 @@ func TestLiveAnInstanceReceivesByRing(t *testing.T) {
 	}
 	if final := e.checkpoints[m.Checkpoints-1]; final.Tally != m.Tally || final.State != events.CollectorClosed || final.Pending != 0 {
 		t.Errorf("the last checkpoint is %+v", final)
+	}
+	for _, clock := range []*events.Clock{m.Clock.Start, m.Clock.End} {
+		if clock.Source != "chrony 169.254.169.123" || !clock.Synchronized || clock.Stratum != 4 {
+			t.Errorf("of the clock, the manifest says %+v", clock)
+		}
 	}
 	said := strings.Join(m.Notes, "\n")
 	if !strings.Contains(said, "received by ring (it is allowed here)") || !strings.Contains(said, w.ReceiveInterface) || m.Error != "" {

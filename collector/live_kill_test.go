@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,23 +125,30 @@ func openIn(t *testing.T, dir string) (seqs []int) {
 }
 
 // For the bucket, a collector that is killed again and again goes on with its checkpoints as well, and everything that
-// was on disk arrives once.
+// was on disk arrives once. What is in the bucket at each kill verifies up to the last checkpoint.
 func TestLiveTwentyKillsSpoilNothingInTheBucket(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, shared, func(c *events.CollectorConfig) { c.SegmentBytes, c.SpoolBytes = 1<<18, 1<<30 })
 	r.listen = freePort(t)
 	stop := make(chan struct{})
 	var (
-		sender sync.WaitGroup
-		sent   int
+		sender                sync.WaitGroup
+		sent                  int
+		checkpoints, segments int // that held, at the last kill
 	)
 	sender.Go(func() { sent = r.stream(stop) })
+	checked := map[string]bool{}
 	for range kills {
 		r.start()
 		r.awaitListening()
 		time.Sleep(instant())
 		r.signal(syscall.SIGKILL)
 		<-r.ended
+		checkpoints, segments = r.holds(checked)
+	}
+	t.Logf("at the last kill, the bucket held %d checkpoints and %d segments that they know", checkpoints, segments)
+	if checkpoints < kills/2 || segments == 0 {
+		t.Errorf("%d checkpoints and %d segments: the test shows little", checkpoints, segments)
 	}
 	r.ready()
 	time.Sleep(200 * time.Millisecond)
@@ -174,6 +183,57 @@ func TestLiveTwentyKillsSpoilNothingInTheBucket(t *testing.T) {
 	if left := r.spoolFiles(); len(left) != 0 {
 		t.Errorf("left in the spool: %v", left)
 	}
+}
+
+// A collector that is killed while it drains and says its last words is no exception.
+func TestKilledWhileItEnds(t *testing.T) {
+	t.Parallel()
+	killed, concluded := 0, 0
+	for i := range 8 {
+		r := newRig(t, shared, func(c *events.CollectorConfig) { c.SegmentBytes = 1 << 16 })
+		r.ready()
+		sent := numbered(0, 200, 1000)
+		r.send(sent...)
+		r.await("the first segment", func() bool { return r.last().Segments > 0 })
+		r.signal(syscall.SIGTERM)
+		time.Sleep(time.Duration(i)*8*time.Millisecond + rand.N(8*time.Millisecond))
+		if err := r.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
+		<-r.ended
+		if r.cmd.ProcessState.ExitCode() < 0 {
+			killed++
+		}
+		r.holds(map[string]bool{})
+		if _, err := os.Stat(r.path(events.CollectorManifestKey(r.cfg.Capture, r.userID()))); err == nil {
+			concluded++
+		}
+		r.start()
+		r.await("it to end, or to capture again since the end was not noted", func() bool {
+			select {
+			case <-r.ended:
+				return true
+			default:
+				return r.capturing()
+			}
+		})
+		if r.capturing() {
+			r.signal(syscall.SIGTERM)
+		}
+		r.end(exitConfirmed)
+		r.sameFrames(r.evidence(), sent)
+	}
+	t.Logf("%d of 8 were killed in time; %d manifests were in the bucket then", killed, concluded)
+	if killed == 0 {
+		t.Error("all had ended before: the test shows nothing")
+	}
+}
+
+// capturing says whether the running collector has begun to capture.
+func (r *rig) capturing() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.log[r.begun:], func(line map[string]any) bool { return line["msg"] == "capturing" })
 }
 
 const streamSize = 300

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"flashtap/collector/internal/capture"
+	"flashtap/collector/internal/clock"
 	"flashtap/collector/internal/confine"
 	"flashtap/collector/internal/ingest"
 	"flashtap/collector/internal/instance"
@@ -63,9 +64,18 @@ func collect(ctx context.Context, opts options, log *slog.Logger) (capture.Resul
 		return capture.Result{}, err
 	}
 	defer held.Close()
-	log.Info("collector begins", "tool", tool(), "userid", userID, "bucket", cfg.Bucket, "spool", opts.spool)
+	clock, err := clock.Open(clock.Chrony)
+	if err != nil {
+		return capture.Result{}, err
+	}
+	defer clock.Close()
+	build, err := build()
+	if err != nil {
+		return capture.Result{}, err
+	}
+	log.Info("collector begins", "tool", tool(), "build", build, "userid", userID, "bucket", cfg.Bucket, "spool", opts.spool)
 	return capture.Run(ctx, capture.Config{
-		Collector: cfg, Tool: tool(), Spool: held, Store: store, Tags: metadata, Log: log,
+		Collector: cfg, Instance: id, Tool: tool(), Build: build, Spool: held, Store: store, Tags: metadata, Log: log, Clock: clock.Ask,
 		Open: func(ctx context.Context) (*ingest.Opened, error) {
 			return open(ctx, opts, cfg, metadata, log)
 		},

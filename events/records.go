@@ -80,8 +80,8 @@ type Segment struct {
 	Recovered bool      `json:"recovered,omitempty"` // sealed after a crash from what the disk still held
 	Reduced   uint64    `json:"reduced,omitempty"`   // packets cut to their headers after they were captured, because the disk was full
 
-	// BackwardsNs is by how many nanoseconds a timestamp lies before the one before it, at most; 0 when that is nowhere more
-	// than OrderTolerance.
+	// BackwardsNs is by how many nanoseconds a timestamp lies before the one before it, at most, up to MaxInteger; 0 when
+	// that is nowhere more than OrderTolerance.
 	BackwardsNs int64  `json:"backwardsNs,omitempty"`
 	Replaces    string `json:"replaces,omitempty"` // SHA-256 of the segment with the same number whose place it took
 	Previous    string `json:"previous,omitempty"` // link of the record before it in the collector's chain; empty in the first
@@ -90,6 +90,10 @@ type Segment struct {
 // OrderTolerance is how far timestamps may run backwards without being declared: packets of several queues are merged by
 // time within a window that is shorter.
 const OrderTolerance = 100 * time.Millisecond
+
+// MaxInteger is the largest integer that a record may carry: one that every reader of JSON takes for what it is (RFC
+// 7493, section 2.2).
+const MaxInteger = 1<<53 - 1
 
 // The states of a collector, as its checkpoints tell them.
 const (
@@ -198,6 +202,9 @@ type CustodyEntry struct {
 
 // ActJoined is the guard's act when another capture holds the source: nothing is made for this one.
 const ActJoined = "joined"
+
+// ActMirrored is the mirror's act when the session exists; its resource is the session.
+const ActMirrored = "mirrored"
 
 // CustodyLine is one line of custody.jsonl: an entry as it was stored, in the store's order, with the digest of the
 // line before.

@@ -135,12 +135,20 @@ func (c CollectorConfig) Validate() error {
 	if c.RingBytes != 0 && (c.RingBytes < MinRingBytes || c.RingBytes > MaxRingBytes) {
 		bad("ringBytes %d: want 0, or %d to %d", c.RingBytes, MinRingBytes, MaxRingBytes)
 	}
-	for name, seconds := range map[string]int{
+	seconds := map[string]int{
 		"drainSeconds": c.DrainSeconds, "segmentSeconds": c.SegmentSeconds,
 		"checkpointSeconds": c.CheckpointSeconds, "pollSeconds": c.PollSeconds,
-	} {
-		if seconds < 1 {
-			bad("%s %d: want 1 or more", name, seconds)
+	}
+	numbers := map[string]int64{"maxBytes": c.MaxBytes, "spoolBytes": c.SpoolBytes, "uploadRate": c.UploadRate}
+	for name, n := range seconds {
+		if n < 1 {
+			bad("%s %d: want 1 or more", name, n)
+		}
+		numbers[name] = int64(n)
+	}
+	for name, n := range numbers {
+		if n > MaxInteger { // the collector's manifest says all of this again
+			bad("%s %d: want at most %d", name, n, int64(MaxInteger))
 		}
 	}
 	return errors.Join(errs...)
@@ -162,7 +170,8 @@ const UnconfirmedExit = 3
 // hardening is what systemd takes from the collector before it begins (systemd.exec(5)); the collector gives up the rest
 // itself once it receives. It needs the four capabilities for packet sockets, for the interface, for its program in the
 // kernel, and to empty its own bounding set; packet and netlink sockets; and to write its spool. It stays root, since the
-// spool of a crashed one is root's. /proc is left whole, for the losses of the interface are read there. A system call that
+// spool of a crashed one is root's. ProtectClock would also forbid to ask how the clock stands; to set it takes a capability
+// that is not there, and its device is hidden. /proc is left whole, for the losses of the interface are read there. A system call that
 // is not in the list fails instead of killing, for a dead collector would be lost evidence.
 const hardening = `
 CapabilityBoundingSet=CAP_NET_RAW CAP_NET_ADMIN CAP_BPF CAP_SETPCAP
@@ -174,7 +183,6 @@ PrivateTmp=yes
 PrivateDevices=yes
 PrivateIPC=yes
 ProtectProc=invisible
-ProtectClock=yes
 ProtectControlGroups=yes
 ProtectHostname=yes
 ProtectKernelLogs=yes
@@ -188,7 +196,7 @@ RestrictRealtime=yes
 RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 SystemCallErrorNumber=EPERM
-SystemCallFilter=@system-service bpf capset landlock_add_rule landlock_create_ruleset landlock_restrict_self seccomp
+SystemCallFilter=@system-service adjtimex bpf capset landlock_add_rule landlock_create_ruleset landlock_restrict_self seccomp
 KeyringMode=private
 LimitCORE=0
 UMask=0077

@@ -147,6 +147,8 @@ func TestCollectorConfigValidate(t *testing.T) {
 		"no checkpoints":               {func(c *CollectorConfig) { c.CheckpointSeconds = 0 }, []string{"checkpointSeconds 0"}},
 		"no age of a segment":          {func(c *CollectorConfig) { c.SegmentSeconds = -1 }, []string{"segmentSeconds -1"}},
 		"never looks for its stop tag": {func(c *CollectorConfig) { c.PollSeconds = 0 }, []string{"pollSeconds 0"}},
+		"as large as JSON carries":     {func(c *CollectorConfig) { c.MaxBytes, c.UploadRate = MaxInteger, MaxInteger }, nil},
+		"larger than JSON carries":     {func(c *CollectorConfig) { c.MaxBytes = MaxInteger + 1 }, []string{"maxBytes 9007199254740992", "at most 9007199254740991"}},
 	} {
 		c := testConfig()
 		row.change(&c)

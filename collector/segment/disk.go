@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"flashtap/events"
 )
 
 // disk is the part of a writer that works on files: it takes buffers in order and never lets the receiving side wait
@@ -173,9 +175,13 @@ func (o *openFile) sealed() File {
 }
 
 func newFile(seq int, path, digest string, holds contents) File {
-	return File{
+	f := File{
 		Seq: seq, Path: path, SHA256: digest, Bytes: fileHeaderLen + holds.bytes,
 		Packets: holds.packets, Truncated: holds.truncated,
 		First: time.Unix(0, holds.first).UTC(), Last: time.Unix(0, holds.last).UTC(),
 	}
+	if holds.backwards > int64(events.OrderTolerance) {
+		f.BackwardsNs = min(holds.backwards, events.MaxInteger)
+	}
+	return f
 }

@@ -58,13 +58,15 @@ type contents struct {
 	packets     uint64
 	frameBytes  uint64
 	truncated   uint64
-	first, last int64 // timestamps; meaningless without packets
+	first, last int64 // timestamps; 0 without packets
+	backwards   int64 // by how much a timestamp lies before the one before it, at most
 }
 
 func (c *contents) addRecord(r record) {
 	if c.packets == 0 {
-		c.first = r.at
+		c.first, c.last = r.at, r.at
 	}
+	c.backwards = max(c.backwards, c.last-r.at)
 	c.last = r.at
 	c.packets++
 	c.bytes += int64(recHeaderLen + r.inclLen)
@@ -79,8 +81,9 @@ func (c *contents) add(d contents) {
 		return
 	}
 	if c.packets == 0 {
-		c.first = d.first
+		c.first, c.last = d.first, d.first
 	}
+	c.backwards = max(c.backwards, d.backwards, c.last-d.first)
 	c.last = d.last
 	c.packets += d.packets
 	c.bytes += d.bytes

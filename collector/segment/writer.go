@@ -38,6 +38,10 @@ type File struct {
 	First     time.Time
 	Last      time.Time
 	Recovered bool // sealed after a crash
+
+	// BackwardsNs is by how many nanoseconds a timestamp lies before the one before it, at most; 0 when that is nowhere
+	// more than events.OrderTolerance.
+	BackwardsNs int64
 }
 
 // Counts says what became of the frames given to a writer, since its start. A frame that is still on its way to the
@@ -145,6 +149,9 @@ func (w *Writer) Write(at int64, frame []byte, origLen int) {
 	b.data = b.data[:n+need]
 	if b.holds.packets == 0 {
 		b.holds.first = at
+	}
+	if at < b.holds.last {
+		b.holds.backwards = max(b.holds.backwards, b.holds.last-at)
 	}
 	b.holds.last = at
 	b.holds.packets++

@@ -21,12 +21,16 @@ import (
 // Config is everything that a capture needs.
 type Config struct {
 	Collector events.CollectorConfig
+	Instance  string // its id
 	Tool      string // name and version of the program
+	Build     string // what the program was made from, and its digest
 	Spool     *spool.Spool
 	Store     *ship.Store
 	Tags      Tags
 	Log       *slog.Logger
 
+	// Clock says how the machine's clock stands, also after Open.
+	Clock func() (events.Clock, error)
 	// Open begins to receive. It is called only when there is something to capture. What it remarks is said in the first
 	// checkpoint.
 	Open func(ctx context.Context) (*ingest.Opened, error)
@@ -66,8 +70,9 @@ type run struct {
 	sink   *ingest.Sink // nil while and when nothing is captured
 	opened *ingest.Opened
 
-	reporting sync.Mutex // one checkpoint at a time
-	ends      time.Time  // when draining is over; zero as long as it has not begun
+	reporting sync.Mutex    // one checkpoint at a time
+	ends      time.Time     // when draining is over; zero as long as it has not begun
+	clock     *events.Clock // how it stood at the end; nil before, and when nobody knows
 
 	mu      sync.Mutex
 	said    map[string]bool
@@ -109,6 +114,11 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		return Result{Reason: events.StopRecovered, Waiting: cfg.Spool.Waiting()}, nil
 	}
 	defer r.close()
+	if clock := r.askClock(); clock != nil {
+		if err := cfg.Spool.Begin(*clock); err != nil {
+			r.log.Error("note how the clock stands", "err", err)
+		}
+	}
 	reason, failure := r.capture(ctx)
 	r.beginDrain()
 	if err := cfg.Spool.Stop(reason); err != nil {
@@ -295,7 +305,7 @@ func (r *run) checkpoint(state string) {
 	note := strings.Join(r.pending, "; ")
 	r.pending = nil
 	r.mu.Unlock()
-	o, err := r.cfg.Spool.Checkpoint(state, tally, host, note)
+	o, err := r.cfg.Spool.Checkpoint(spool.Progress{State: state, Tally: tally, Host: host, Note: note, Clock: r.clock})
 	if err != nil {
 		r.log.Error("make a checkpoint", "err", err)
 	}
@@ -322,6 +332,16 @@ func (r *run) tally() (events.Tally, map[string]uint64) {
 	t.SocketDropped += dropped.Socket
 	t.HostDropped += dropped.Host
 	return t, dropped.Counters
+}
+
+// askClock says how the clock stands; nil: nobody knows.
+func (r *run) askClock() *events.Clock {
+	clock, err := r.cfg.Clock()
+	if err != nil {
+		r.note(err.Error())
+		return nil
+	}
+	return &clock
 }
 
 // forged declares what makes the kernel merge frames by now.

@@ -26,6 +26,7 @@ func (r *run) drain(ctx context.Context, reason string, failure error, stopSegme
 	if left := waiting(r.cfg.Spool, spool.Segment); left > 0 {
 		r.remark(fmt.Sprintf("%d segments are not confirmed by the store", left))
 	}
+	r.clock = r.askClock()
 	r.checkpoint(events.CollectorClosed)
 	r.conclude(reason, failure)
 	r.reports.Hurry()
@@ -41,8 +42,8 @@ func (r *run) conclude(reason string, failure error) {
 	faults = append(faults, r.cfg.Spool.Remarks()...)
 	tally, host := r.tally()
 	o, err := r.cfg.Spool.Conclude(events.CollectorManifest{
-		Tool: r.cfg.Tool, StopReason: reason, Error: strings.Join(faults, "; "), Config: r.cfg.Collector,
-		Tally: r.cfg.Spool.Totals().Fill(tally), Host: host, Notes: r.notes,
+		InstanceID: r.cfg.Instance, Tool: r.cfg.Tool, Build: r.cfg.Build, StopReason: reason, Error: strings.Join(faults, "; "), Config: r.cfg.Collector,
+		Tally: r.cfg.Spool.Totals().Fill(tally), Host: host, Notes: r.notes, Clock: &events.Clocks{End: r.clock},
 	})
 	if err != nil {
 		r.log.Error("make the manifest", "err", err)

@@ -22,7 +22,7 @@ var allowed = []string{
 	"make, sync and rename a file", "make a directory and move a file there", "link a file", "sync a directory",
 	"remove a file", "list", "read the names of hosts", "read the time zone", "use the null device",
 	"start threads, be interrupted, collect garbage", "wait in poll", "map memory", "ask for its limits", "signal itself",
-	"list interfaces", "connect", "resolve a name", "resolve the local name",
+	"list interfaces", "connect", "resolve a name", "resolve the local name", "ask how the clock stands",
 	"filter and count packets, and give the ring back",
 }
 

@@ -366,6 +366,9 @@ func (s scene) acts(before *opened) map[string]func() error {
 		"handle page faults":             call(unix.SYS_USERFAULTFD),
 		"use io_uring":                   call(unix.SYS_IO_URING_SETUP, 8),
 		"set the clock":                  call(unix.SYS_CLOCK_SETTIME, unix.CLOCK_REALTIME),
+		"ask how the clock stands":       adjust(0),
+		"pace the clock":                 adjust(unix.ADJ_FREQUENCY),
+		"declare the clock unset":        adjust(unix.ADJ_STATUS),
 		"name the machine":               call(unix.SYS_SETHOSTNAME, 0, 1),
 	}
 	if before.packets >= 0 {
@@ -377,6 +380,19 @@ func (s scene) acts(before *opened) map[string]func() error {
 		}
 	}
 	return acts
+}
+
+// adjust changes nothing of the clock, even where it may: frequency and status become what they are.
+func adjust(modes uint32) func() error {
+	return func() error {
+		var t unix.Timex
+		if _, err := unix.Adjtimex(&t); err != nil || modes == 0 {
+			return err
+		}
+		t.Modes = modes
+		_, err := unix.Adjtimex(&t)
+		return err
+	}
 }
 
 func mapping(protection int) func() error {

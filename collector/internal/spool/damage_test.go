@@ -14,12 +14,15 @@ import (
 )
 
 // eventful is the folder of a spool to which everything has happened: segment 1 is confirmed, 2 was sent, 3 cut, 4 cut
-// and confirmed, and 5 whole; checkpoint 1 is confirmed and 2 not; capturing was stopped and the last word said. It was
-// resumed once.
-func eventful(t *testing.T) (dir string, sealed []events.Segment) {
+// and confirmed, and 5 whole; checkpoint 1 is confirmed and 2 not; capturing was stopped and perhaps the last word said.
+// It was resumed once.
+func eventful(t *testing.T, concluded bool) (dir string, sealed []events.Segment) {
 	t.Helper()
 	dir = t.TempDir()
 	s := openFor(t, dir, 4)
+	if err := s.Begin(events.Clock{At: now(), Source: "kernel", Leap: events.LeapNone}); err != nil {
+		t.Fatal(err)
+	}
 	first, second := traffic(t, s, 1), traffic(t, s, 2)
 	report, _ := checkpoint(t, s, events.Tally{Received: 20, Written: 20, WrittenBytes: 20_000, Truncated: 10})
 	for _, o := range []Object{first, second} {
@@ -51,8 +54,10 @@ func eventful(t *testing.T) (dir string, sealed []events.Segment) {
 	if err := s.Stop(events.StopAsked); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Conclude(events.CollectorManifest{StopReason: events.StopAsked}); err != nil {
-		t.Fatal(err)
+	if concluded {
+		if _, err := s.Conclude(events.CollectorManifest{StopReason: events.StopAsked}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if got := state(s); got != "whole, confirmed | whole | cut | cut, confirmed | whole" {
 		t.Fatalf("segments %s", got)
@@ -88,60 +93,83 @@ func copyOf(t *testing.T, dir string) string {
 }
 
 // Whichever line of the journal is damaged, every segment is there afterwards, once and with what is known of it; none
-// is taken for confirmed that is not, and the damaged journal is kept.
+// is taken for confirmed that is not, and the damaged journal is kept. The chain begins anew, unless the last word is
+// said: that has one already.
 func TestEveryLineOfTheJournalDamaged(t *testing.T) {
-	dir, sealed := eventful(t)
-	lines := readLines(t, dir)
 	damages := map[string]func(line []byte) []byte{
 		"a flipped bit": func(line []byte) []byte { line[len(line)/2] ^= 4; return line },
 		"zeros":         func(line []byte) []byte { return make([]byte, len(line)) },
 		"no end":        func(line []byte) []byte { return line[:len(line)-1] },
 	}
-	for i, line := range lines {
-		lost, err := parseLine(line)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for what, damage := range damages {
-			if what == "no end" && i == len(lines)-1 {
-				continue // which is what a crash leaves
+	for _, concluded := range []bool{true, false} {
+		dir, sealed := eventful(t, concluded)
+		lines := readLines(t, dir)
+		for i, line := range lines {
+			lost, err := parseLine(line)
+			if err != nil {
+				t.Fatal(err)
 			}
-			damaged := slices.Clone(lines)
-			damaged[i] = damage(bytes.Clone(line))
-			t.Run(fmt.Sprintf("%s in line %d %.12s", what, i+1, line[40:]), func(t *testing.T) {
-				copied := copyOf(t, dir)
-				writeJournal(t, copied, bytes.Join(damaged, nil))
-				s := openFor(t, copied, 4)
-				kept, err := os.ReadFile(filepath.Join(copied, damagedDir, journalFile))
-				if err != nil || !bytes.Equal(kept, bytes.Join(damaged, nil)) {
-					t.Errorf("the damaged journal is not kept: %v", err)
+			for what, damage := range damages {
+				if what == "no end" && i == len(lines)-1 {
+					continue // which is what a crash leaves
 				}
-				intact(t, s)
-				if what == "no end" {
-					nothingIsLost(t, s, sealed, entry{}) // but a line break
-				} else {
-					nothingIsLost(t, s, sealed, lost)
-				}
-				segments, remarks := s.Segments(), s.Remarks()
-				if !strings.Contains(strings.Join(remarks, "\n"), "journal was damaged") {
-					t.Errorf("remarks: %q", remarks)
-				}
-				crash(t, s)
-
-				s = openFor(t, copied, 4) // which is no longer damaged
-				intact(t, s)
-				if got := s.Segments(); !slices.Equal(got, segments) {
-					t.Errorf("after a second restart: segments\n%+v, not\n%+v", got, segments)
-				}
-				for _, o := range s.Waiting() {
-					if !o.Tried {
-						t.Errorf("%s %d may have been sent before, for all that is known", o.Kind, o.Seq)
+				damaged := slices.Clone(lines)
+				damaged[i] = damage(bytes.Clone(line))
+				t.Run(fmt.Sprintf("%s in line %d %.12s, concluded %t", what, i+1, line[40:], concluded), func(t *testing.T) {
+					gone := lost
+					if what == "no end" {
+						gone = entry{} // but a line break
 					}
-				}
-				checkpoint(t, s, s.Resumed().Tally)
-				crash(t, s)
-			})
+					damagedJournal(t, copyOf(t, dir), bytes.Join(damaged, nil), sealed, gone, concluded)
+				})
+			}
 		}
+	}
+}
+
+// damagedJournal opens a spool whose journal has lost an entry.
+func damagedJournal(t *testing.T, dir string, journal []byte, sealed []events.Segment, lost entry, concluded bool) {
+	writeJournal(t, dir, journal)
+	s := openFor(t, dir, 4)
+	kept, err := os.ReadFile(filepath.Join(dir, damagedDir, journalFile))
+	if err != nil || !bytes.Equal(kept, journal) {
+		t.Errorf("the damaged journal is not kept: %v", err)
+	}
+	intact(t, s)
+	nothingIsLost(t, s, sealed, lost)
+	if (s.Concluded() != "") != concluded {
+		t.Errorf("manifest %q", s.Concluded())
+	}
+	segments, remarks := s.Segments(), strings.Join(s.Remarks(), "\n")
+	if !strings.Contains(remarks, "journal was damaged") || strings.Contains(remarks, "chain of segment records begins anew") == concluded {
+		t.Errorf("remarks: %q", remarks)
+	}
+	crash(t, s)
+
+	s = openFor(t, dir, 4) // which is no longer damaged
+	intact(t, s)
+	if got := s.Segments(); !slices.Equal(got, segments) {
+		t.Errorf("after a second restart: segments\n%+v, not\n%+v", got, segments)
+	}
+	for _, o := range s.Waiting() {
+		if !o.Tried {
+			t.Errorf("%s %d may have been sent before, for all that is known", o.Kind, o.Seq)
+		}
+	}
+	_, c := checkpoint(t, s, s.Resumed().Tally)
+	crash(t, s)
+	if concluded {
+		return
+	}
+	if len(c.Records) < len(sealed) || c.Records[0].Previous != "" || c.Chain != lastLink(t, c.Records) {
+		t.Errorf("the next checkpoint has %d records of a chain that ends in %s", len(c.Records), c.Chain)
+	}
+	s = openFor(t, dir, 4)
+	defer s.Close()
+	traffic(t, s, s.NextSegment())
+	intact(t, s)
+	if _, c := checkpoint(t, s, s.Resumed().Tally); len(c.Records) != 1 || c.Records[0].Previous == "" {
+		t.Errorf("the checkpoint after that has %+v", c.Records)
 	}
 }
 
@@ -160,6 +188,7 @@ func nothingIsLost(t *testing.T, s *Spool, sealed []events.Segment, lost entry) 
 		case lost.Reduced != nil && lost.Reduced.Is.Key == want.Key && !want.Confirmed: // or the confirmation says it
 			want.Reduced = want.Truncated - lost.Reduced.Was.Truncated // at least
 		}
+		seg.Previous, seg.Replaces, want.Previous, want.Replaces = "", "", "", "" // see intact
 		if fmt.Sprintf("%+v", seg) != fmt.Sprintf("%+v", want) {
 			t.Errorf("segment\n%+v, want\n%+v", seg, want)
 		}
@@ -174,8 +203,8 @@ func nothingIsLost(t *testing.T, s *Spool, sealed []events.Segment, lost entry) 
 	if next := s.NextSegment(); next < 6 || next > 30 {
 		t.Errorf("the next segment is %d", next)
 	}
-	if s.checkpoints < 2 || s.checkpoints > 30 || s.Concluded() == "" {
-		t.Errorf("%d checkpoints, manifest %q", s.checkpoints, s.Concluded())
+	if s.checkpoints < 2 || s.checkpoints > 30 {
+		t.Errorf("%d checkpoints", s.checkpoints)
 	}
 	if report := s.lastDigest; report != digestOfCheckpoint(t, s, 2) {
 		t.Errorf("the chain ends in %s", report)
@@ -195,9 +224,9 @@ func digestOfCheckpoint(t *testing.T, s *Spool, seq int) string {
 
 // A restart that crashes in the middle of mending mends again.
 func TestCrashWhileAJournalIsMended(t *testing.T) {
-	dir, sealed := eventful(t)
+	dir, sealed := eventful(t, false)
 	lines := readLines(t, dir)
-	lines[2][50] ^= 1 // segment 2 is sealed
+	lines[3][50] ^= 1 // segment 2 is sealed
 	writeJournal(t, dir, bytes.Join(lines, nil))
 
 	linked := copyOf(t, dir) // the crash came before the new journal had its name
@@ -312,7 +341,7 @@ func TestJournalOfWhichNothingIsLeft(t *testing.T) {
 
 // A damaged journal that says somewhere whose it is belongs to nobody else; nor does one of another version.
 func TestDamagedJournalOfSomebodyElse(t *testing.T) {
-	dir, _ := eventful(t)
+	dir, _ := eventful(t, true)
 	lines := readLines(t, dir)
 	other := events.CaptureID("20261122T030405Z-eni-0a1b2c3d4e5f60719")
 	for reason, damage := range map[string]func([][]byte){

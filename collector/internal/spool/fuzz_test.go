@@ -42,7 +42,8 @@ type files struct{ journal, first, second, cut, open []byte }
 // scene knows under which names the files lie.
 type scene struct{ first, second, cut string }
 
-func newScene(t testing.TB) (scene, files) {
+// newScene also returns the records of the segments.
+func newScene(t testing.TB) (scene, files, []events.Segment) {
 	t.Helper()
 	read := func(path string) []byte {
 		data, err := os.ReadFile(path)
@@ -79,7 +80,8 @@ func newScene(t testing.TB) (scene, files) {
 			t.Fatal(err)
 		}
 	}
-	return scene{segment.SealedName(1, first.SHA256), segment.SealedName(2, second.SHA256), segment.SealedName(2, cut.SHA256)}, whole
+	names := scene{segment.SealedName(1, first.SHA256), segment.SealedName(2, second.SHA256), segment.SealedName(2, cut.SHA256)}
+	return names, whole, []events.Segment{one, two, twoCut}
 }
 
 // summed gives every line the checksum that it should have, so that what stands in it is believed.
@@ -118,7 +120,7 @@ func readable(t *testing.T, dir string) map[string]segment.File {
 // no packets of a readable segment unreadable, gives nothing out to be sent whose bytes have another digest, and finds
 // the same when it is opened again.
 func FuzzOpen(f *testing.F) {
-	names, whole := newScene(f)
+	names, whole, anew := newScene(f)
 	lines := slices.Collect(bytes.Lines(whole.journal))
 	add := func(x files, named, sums bool) { f.Add(x.journal, x.first, x.second, x.cut, x.open, named, sums) }
 	for n := range len(lines) {
@@ -130,6 +132,17 @@ func FuzzOpen(f *testing.F) {
 	}
 	add(whole, false, false)
 	add(whole, true, true)
+	for _, sums := range []bool{false, true} { // damaged, and mended or not
+		x := whole
+		for _, e := range []entry{{Damaged: &damage{Kept: "damaged/journal.jsonl", Stretches: 1, Bytes: 70, Segments: 4, Checkpoints: 3}}, {Anew: anew}, {Mended: true}} {
+			e.At = time.Date(2026, 11, 22, 5, 0, 0, 0, time.UTC)
+			var err error
+			if x.journal, err = appendLine(x.journal, e); err != nil {
+				f.Fatal(err)
+			}
+			add(x, false, sums)
+		}
+	}
 	add(files{}, false, false)
 	add(files{journal: whole.journal}, false, false)
 	add(files{journal: make([]byte, 100), first: whole.first, cut: whole.cut}, true, false)
@@ -171,13 +184,19 @@ func FuzzOpen(f *testing.F) {
 		}
 		defer func() { crash(t, s) }()
 		checkOpened(t, s, dir, before, sums)
-		segments := s.Segments()
+		segments, anew := s.Segments(), slices.Contains(s.Remarks(), chainAnew)
+		if anew && !sums {
+			isChain(t, s)
+		}
 		crash(t, s)
 		if s, err = Open(dir, capture, userID, 1<<20); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.Segments(); !slices.Equal(got, segments) {
 			t.Fatalf("opened again: segments\n%+v, not\n%+v", got, segments)
+		}
+		if anew && !sums {
+			isChain(t, s)
 		}
 		for _, o := range s.Waiting() {
 			claimed, err := s.Claim(o)

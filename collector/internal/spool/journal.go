@@ -28,6 +28,8 @@ type entry struct {
 	Manifest   string            `json:"manifest,omitempty"` // SHA-256 of the closing manifest
 	Damaged    *damage           `json:"damaged,omitempty"`
 	Mended     bool              `json:"mended,omitempty"` // all is in order again after the last Damaged
+	Anew       []events.Segment  `json:"anew,omitempty"`   // all records of a chain that begins anew
+	Clock      *events.Clock     `json:"clock,omitempty"`  // how it stood when capturing began
 }
 
 // beginning is the first line of every journal.

@@ -123,6 +123,12 @@ func (s *Spool) reduce(o Object) (string, error) {
 	after := before
 	after.Key, after.SHA256 = events.SegmentKey(s.capture, s.userID, f.Seq, f.SHA256), f.SHA256
 	after.Bytes, after.Truncated, after.Reduced = f.Bytes, f.Truncated, cut
+	after.Replaces = before.SHA256
+	after, err = s.chain.next(after)
+	if err != nil {
+		s.relief.pass(o.Key, false)
+		return "", errors.Join(err, os.Remove(copied))
+	}
 	at := now()
 	if err := s.journal.addNow(entry{At: at, Reduced: &replacement{Was: before, Is: after}}); err != nil {
 		s.relief.pass(o.Key, false)
@@ -153,13 +159,16 @@ func (s *Spool) takePlace(copied, path, old string) error {
 	return nil
 }
 
-// putBack makes a segment whole again whose copy could not take its place. Its file is there: it is the last to go.
+// putBack makes a segment whole again whose copy could not take its place. Its file is there: it is the last to go. The
+// chain only grows, so the segment has a third record from then on.
 func (s *Spool) putBack(after, before events.Segment) error {
 	at := now()
 	path := s.waiting[after.Key].Path
+	before.Replaces = after.SHA256
+	before, err := s.chain.next(before)
 	s.replace(after.Key, before, at)
 	s.relief.pass(before.Key, false)
-	err := s.record(entry{At: at, Reduced: &replacement{Was: after, Is: before}})
+	err = errors.Join(err, s.record(entry{At: at, Reduced: &replacement{Was: after, Is: before}}))
 	for _, copied := range []string{filepath.Join(s.SegmentDir(), segment.ReducingName(after.Seq)), path} {
 		if gone := os.Remove(copied); !errors.Is(gone, fs.ErrNotExist) {
 			err = errors.Join(err, gone)
@@ -173,6 +182,8 @@ func (s *Spool) replace(key string, seg events.Segment, at time.Time) {
 	i := s.index[key]
 	h, old := &s.segments[i], s.waiting[key]
 	before, whole := h.Segment, h.captured()
+	s.chain.supersede(before)
+	s.chain.join(seg)
 	if whole.Key == seg.Key {
 		*h = held{Segment: seg}
 	} else {

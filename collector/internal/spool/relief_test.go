@@ -82,6 +82,9 @@ func intact(t *testing.T, s *Spool) {
 	if tally := s.Totals().Fill(events.Tally{}); tally.Sealed != packets || tally.SealedBytes != uint64(bytes) || tally.Reduced != reduced {
 		t.Errorf("%d packets, %d bytes, %d reduced; the tally is %+v", packets, bytes, reduced, tally)
 	}
+	if s.Concluded() == "" { // or the manifest has the chain
+		holdsChain(t, s)
+	}
 	var paths []string
 	for _, o := range s.Waiting() {
 		if o.Kind != Segment {
@@ -536,7 +539,7 @@ func TestConfirmedClock(t *testing.T) {
 		time.Sleep(time.Hour)
 		s = openFor(t, dir, 4)
 		defer s.Close()
-		o, err := s.Checkpoint(events.CollectorCapturing, events.Tally{}, map[string]uint64{"eth0.rx_missed": 3}, "")
+		o, err := s.Checkpoint(Progress{State: events.CollectorCapturing, Host: map[string]uint64{"eth0.rx_missed": 3}})
 		if err != nil || !strings.Contains(string(o.Data), `"confirmed":"`+confirmed.Format(time.RFC3339Nano)+`"`) || !strings.Contains(string(o.Data), `"host":{"eth0.rx_missed":3}`) {
 			t.Errorf("after a restart: %s, %v; want %v", o.Data, err, confirmed)
 		}

@@ -144,6 +144,11 @@ func (s *Spool) resume(entries []entry) error {
 	if s.doubt == nil {
 		return nil
 	}
+	if s.manifest == "" { // which says what the chain is
+		if err := s.beginAnew(); err != nil {
+			return err
+		}
+	}
 	s.mended()
 	return s.record(entry{Mended: true})
 }
@@ -200,6 +205,9 @@ func (s *Spool) check(e entry) error {
 			errs = append(errs, errors.New("a segment takes the place of another number"))
 		}
 	}
+	for _, record := range e.Anew {
+		seg(record)
+	}
 	if c := e.Checkpoint; c != nil {
 		key(events.CheckpointKey(s.capture, s.userID, c.Seq, c.SHA256))
 	}
@@ -242,7 +250,8 @@ func (s *Spool) replay(entries []entry) (last report) {
 			o := s.checkpointObject(e.Checkpoint.Seq, e.Checkpoint.SHA256, nil)
 			o.Tried = true
 			s.waiting[o.Key] = o
-			s.chain(o.Seq, o.SHA256)
+			s.follow(o.Seq, o.SHA256)
+			s.chain.unreported = nil
 			last.update(report{e.Checkpoint.Seq, e.At, e.Checkpoint.Tally})
 		case e.Confirmed != nil:
 			s.replayConfirmed(*e.Confirmed, e.At)
@@ -259,6 +268,10 @@ func (s *Spool) replay(entries []entry) (last report) {
 			s.distrust(e.Damaged)
 		case e.Mended && s.doubt != nil:
 			s.mended()
+		case e.Anew != nil:
+			s.chained(e.Anew)
+		case e.Clock != nil && s.clock == nil:
+			s.clock = e.Clock
 		}
 	}
 	return last
@@ -284,8 +297,8 @@ func (r *report) update(other report) {
 	}
 }
 
-// chain remembers the last checkpoint, which the next one names.
-func (s *Spool) chain(seq int, digest string) {
+// follow remembers the last checkpoint, which the next one names.
+func (s *Spool) follow(seq int, digest string) {
 	if seq >= s.checkpoints {
 		s.checkpoints, s.lastDigest = seq, digest
 	}
@@ -312,7 +325,7 @@ func (s *Spool) replayConfirmed(c confirmation, at time.Time) {
 	case err != nil:
 		s.manifest = c.SHA256
 	case ref.Kind == "checkpoints":
-		s.chain(ref.Seq, ref.SHA256)
+		s.follow(ref.Seq, ref.SHA256)
 	}
 }
 
@@ -463,7 +476,7 @@ func (s *Spool) adoptCheckpoint(path string, last *report) error {
 	o := s.checkpointObject(ref.Seq, ref.SHA256, data)
 	o.Tried = true
 	s.waiting[o.Key] = o
-	s.chain(o.Seq, o.SHA256)
+	s.follow(o.Seq, o.SHA256)
 	last.update(report{c.Seq, c.At, c.Tally})
 	return s.record(entry{At: c.At, Checkpoint: &checkpointRecord{Seq: o.Seq, SHA256: o.SHA256, Tally: c.Tally}})
 }
@@ -618,6 +631,11 @@ func (s *Spool) addUnknown(file segment.File, missing map[int]Object) error {
 	seg.Bytes, seg.Truncated = file.Bytes, file.Truncated
 	// At least so many: one that was cut on the way and again here counts as cut before.
 	seg.Reduced += seg.Truncated - min(twin.Truncated, seg.Truncated)
+	seg.Replaces = twin.SHA256
+	seg, err := s.chain.next(seg)
+	if err != nil {
+		return err
+	}
 	at := now()
 	s.replace(twin.Key, seg, at)
 	return s.record(entry{At: at, Reduced: &replacement{Was: twin, Is: seg}})

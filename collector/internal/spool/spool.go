@@ -12,7 +12,6 @@ package spool
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,6 +41,8 @@ type Spool struct {
 	begun       time.Time
 	resumed     *Resumed
 	segments    []held
+	chain       chain
+	clock       *events.Clock     // how it stood when capturing began
 	index       map[string]int    // of segments, by key
 	waiting     map[string]Object // not confirmed, by key
 	replaced    map[string]string // keys of segments by the key of the one whose place they took
@@ -186,9 +187,9 @@ func (s *Spool) NextSegment() int {
 func (s *Spool) Add(f segment.File) (Object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	seg := s.describe(f)
+	seg, err := s.chain.next(s.describe(f))
 	s.hold(seg, s.doubt != nil)
-	if err := s.record(entry{Sealed: &seg}); err != nil {
+	if err := errors.Join(err, s.record(entry{Sealed: &seg})); err != nil {
 		return s.waiting[seg.Key], fmt.Errorf("note that segment %d is sealed: %w", seg.Seq, err)
 	}
 	return s.waiting[seg.Key], nil
@@ -199,11 +200,13 @@ func (s *Spool) describe(f segment.File) events.Segment {
 	return events.Segment{
 		Seq: f.Seq, Key: events.SegmentKey(s.capture, s.userID, f.Seq, f.SHA256), SHA256: f.SHA256,
 		Bytes: f.Bytes, Packets: f.Packets, Truncated: f.Truncated, First: f.First, Last: f.Last, Recovered: f.Recovered,
+		BackwardsNs: f.BackwardsNs,
 	}
 }
 
-// hold remembers a sealed segment that the store has not confirmed.
+// hold remembers a sealed segment that the store has not confirmed, and whose record joins the chain.
 func (s *Spool) hold(seg events.Segment, tried bool) {
+	s.chain.join(seg)
 	s.index[seg.Key] = len(s.segments)
 	s.segments = append(s.segments, held{Segment: seg})
 	s.used.Add(seg.Bytes)
@@ -372,9 +375,28 @@ func (s *Spool) Totals() Totals {
 	return s.totals
 }
 
-// Checkpoint makes the next checkpoint. host are the counters of events.Checkpoint.Host. It is to be shipped also when
-// an error says that the disk did not take it.
-func (s *Spool) Checkpoint(state string, tally events.Tally, host map[string]uint64, note string) (Object, error) {
+// Begin notes how the clock stood when capturing began. After a restart, what was noted first holds.
+func (s *Spool) Begin(clock events.Clock) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.clock != nil {
+		return nil
+	}
+	s.clock = &clock
+	return s.record(entry{Clock: &clock})
+}
+
+// Progress is what a checkpoint says besides what the spool knows itself.
+type Progress struct {
+	State string
+	Tally events.Tally
+	Host  map[string]uint64 // as in events.Checkpoint
+	Note  string
+	Clock *events.Clock // how it stands at the end; the first checkpoint has what Begin has noted
+}
+
+// Checkpoint makes the next checkpoint. It is to be shipped also when an error says that the disk did not take it.
+func (s *Spool) Checkpoint(p Progress) (Object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	pending := 0
@@ -383,22 +405,29 @@ func (s *Spool) Checkpoint(state string, tally events.Tally, host map[string]uin
 			pending++
 		}
 	}
+	link, err := s.chain.link()
+	if err != nil {
+		return Object{}, fmt.Errorf("make checkpoint %d: %w", s.checkpoints+1, err)
+	}
 	c := events.Checkpoint{
 		Version: events.RecordVersion, Capture: s.capture, UserID: s.userID, Seq: s.checkpoints + 1, At: now(),
-		State: state, Tally: tally, Segments: len(s.segments), Pending: pending, Previous: s.lastDigest, Note: note,
-		Confirmed: s.confirmedAt, Host: host,
+		State: p.State, Tally: p.Tally, Segments: len(s.segments), Pending: pending, Previous: s.lastDigest, Note: p.Note,
+		Records: s.chain.unreported, Chain: link, Clock: p.Clock, Confirmed: s.confirmedAt, Host: p.Host,
 	}
-	data, err := json.Marshal(c)
+	if c.Clock == nil && c.Seq == 1 {
+		c.Clock = s.clock
+	}
+	data, err := canonical(c)
 	if err != nil {
 		return Object{}, fmt.Errorf("make checkpoint %d: %w", c.Seq, err)
 	}
 	digest := digestOf(data)
 	o := s.checkpointObject(c.Seq, digest, data)
-	s.checkpoints, s.lastDigest = c.Seq, digest
+	s.checkpoints, s.lastDigest, s.chain.unreported = c.Seq, digest, nil
 	s.waiting[o.Key] = o
 	err = errors.Join(
 		writeFile(o.Path, data),
-		s.record(entry{Checkpoint: &checkpointRecord{Seq: c.Seq, SHA256: digest, Tally: tally}}))
+		s.record(entry{Checkpoint: &checkpointRecord{Seq: c.Seq, SHA256: digest, Tally: p.Tally}}))
 	if err != nil {
 		return o, fmt.Errorf("keep checkpoint %d: %w", c.Seq, err)
 	}
@@ -423,7 +452,19 @@ func (s *Spool) Conclude(m events.CollectorManifest) (Object, error) {
 	m.Started, m.Ended = s.begun, now()
 	m.Segments = append([]events.Segment{}, segments...) // an empty list, not null
 	m.Checkpoints, m.LastCheckpoint = s.checkpoints, s.lastDigest
-	data, err := json.MarshalIndent(m, "", " ")
+	m.Superseded = s.chain.superseded
+	clocks := events.Clocks{Start: s.clock}
+	if m.Clock != nil {
+		clocks.End = m.Clock.End
+	}
+	if m.Clock = nil; clocks != (events.Clocks{}) {
+		m.Clock = &clocks
+	}
+	var err error
+	if m.Chain, err = s.chain.link(); err != nil {
+		return Object{}, fmt.Errorf("make manifest: %w", err)
+	}
+	data, err := canonical(m)
 	if err != nil {
 		return Object{}, fmt.Errorf("make manifest: %w", err)
 	}

@@ -72,7 +72,7 @@ func add(t *testing.T, s *Spool, f segment.File) Object {
 
 func checkpoint(t *testing.T, s *Spool, tally events.Tally) (Object, events.Checkpoint) {
 	t.Helper()
-	o, err := s.Checkpoint(events.CollectorCapturing, s.Totals().Fill(tally), nil, "")
+	o, err := s.Checkpoint(Progress{State: events.CollectorCapturing, Tally: s.Totals().Fill(tally)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,7 +387,7 @@ func TestJournalOnAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, sealed := s.Add(second)
-	report, told := s.Checkpoint(events.CollectorCapturing, events.Tally{}, nil, "")
+	report, told := s.Checkpoint(Progress{State: events.CollectorCapturing})
 	confirmed := s.Confirm(o)
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
 		t.Fatal(err)

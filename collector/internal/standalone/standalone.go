@@ -326,7 +326,7 @@ func (r *run) sealed(f segment.File) {
 	defer r.mu.Unlock()
 	r.man.Segments = append(r.man.Segments, events.Segment{
 		Seq: f.Seq, Key: filepath.Base(f.Path), SHA256: f.SHA256, Bytes: f.Bytes, Packets: f.Packets, Truncated: f.Truncated,
-		First: f.First, Last: f.Last,
+		First: f.First, Last: f.Last, BackwardsNs: f.BackwardsNs,
 	})
 	r.cfg.Log.Info("sealed", "segment", f.Seq, "bytes", f.Bytes, "packets", f.Packets, "sha256", f.SHA256)
 }
