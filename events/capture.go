@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strings"
 	"time"
@@ -132,6 +133,20 @@ func (o Options) Validate() error {
 	}
 	if o.Filter != nil {
 		errs = append(errs, o.Filter.Validate())
+	}
+	switch o.Profile {
+	case "", ProfileCustom:
+	case ProfileEverything, ProfileFinding, ProfileHeaders:
+		if o.Filter != nil {
+			errs = append(errs, fmt.Errorf("profile %s has a filter of its own: leave out the filter, or choose the profile %s", o.Profile, ProfileCustom))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("profile %q: want %s, %s, %s or %s", o.Profile, ProfileEverything, ProfileFinding, ProfileHeaders, ProfileCustom))
+	}
+	for _, text := range o.ControlCIDRs {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			errs = append(errs, fmt.Errorf("controlCidrs: %w", err))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -124,6 +124,8 @@ func (r FilterRule) validate() error {
 
 // IANA protocol numbers.
 const (
-	protocolTCP = 6
-	protocolUDP = 17
+	protocolICMP   = 1
+	protocolTCP    = 6
+	protocolUDP    = 17
+	protocolICMPv6 = 58
 )

@@ -45,7 +45,11 @@ type Suspect struct {
 	Interfaces         []string `json:"interfaces,omitempty"`         // all that the finding lists by id
 	LocalAddresses     []string `json:"localAddresses,omitempty"`     // the suspect's side of the action
 	Addresses          []string `json:"addresses,omitempty"`          // every private address that the finding lists
+	VPC                string   `json:"vpc,omitempty"`                // in which those addresses are
 }
+
+// byAddress says whether the suspect can be found by its addresses: they are unique within a VPC alone.
+func (s Suspect) byAddress() bool { return s.VPC != "" && len(s.LocalAddresses) > 0 }
 
 // Traffic is a conversation that a finding is about. What it leaves open is zero: any.
 type Traffic struct {
@@ -83,6 +87,7 @@ const (
 	SampleFinding  RefusalReason = "SampleFinding"  // made by CreateSampleFindings
 	ForeignAccount RefusalReason = "ForeignAccount" // another account's suspect
 	ForeignRegion  RefusalReason = "ForeignRegion"  // another Region's suspect
+	ForeignVPC     RefusalReason = "ForeignVPC"     // a VPC in which this deployment does not capture
 	SuspectGone    RefusalReason = "SuspectGone"    // neither the instance nor its interfaces exist any more
 	BadRequest     RefusalReason = "BadRequest"     // a hand-written request that can't be carried out
 	OverCap        RefusalReason = "OverCap"        // waited too long for a free place
@@ -237,6 +242,8 @@ func (f Finding) OwnSuspects(account, region string) []Suspect {
 // tidy removes duplicates and ids that can't be ids.
 func (f *Finding) tidy() {
 	f.Remotes = unique(f.Remotes)
+	f.Domains = unique(f.Domains)
+	f.Traffic = unique(f.Traffic)
 	for i := range f.Suspects {
 		s := &f.Suspects[i]
 		s.Interfaces = unique(s.Interfaces)
@@ -250,12 +257,35 @@ func (f *Finding) tidy() {
 			s.InstanceID = ""
 		}
 	}
+	f.Suspects = merged(f.Suspects)
 }
 
-func unique(list []string) []string {
-	var kept []string
+// merged makes one of the suspects that several findings in one event name alike. Those that one of them knows better stay apart.
+func merged(suspects []Suspect) []Suspect {
+	var kept []Suspect
+	for _, s := range suspects {
+		i := slices.IndexFunc(kept, func(k Suspect) bool {
+			return k.InstanceID != "" && k.InstanceID == s.InstanceID && k.NetworkInterfaceID == s.NetworkInterfaceID && k.VPC == s.VPC &&
+				k.Account == s.Account && k.Region == s.Region && (len(k.LocalAddresses) == 0) == (len(s.LocalAddresses) == 0)
+		})
+		if i < 0 {
+			kept = append(kept, s)
+			continue
+		}
+		k := &kept[i]
+		k.Interfaces = unique(slices.Concat(k.Interfaces, s.Interfaces))
+		k.LocalAddresses = unique(slices.Concat(k.LocalAddresses, s.LocalAddresses))
+		k.Addresses = unique(slices.Concat(k.Addresses, s.Addresses))
+	}
+	return kept
+}
+
+// unique leaves out what is empty or there already.
+func unique[T comparable](list []T) []T {
+	var kept []T
+	var empty T
 	for _, s := range list {
-		if s != "" && !slices.Contains(kept, s) {
+		if s != empty && !slices.Contains(kept, s) {
 			kept = append(kept, s)
 		}
 	}

@@ -52,10 +52,17 @@ func describeFinding(w *bytes.Buffer, f Finding, err error) {
 		fmt.Fprintf(w, "  error that is no refusal: %v\n", err)
 	}
 	for _, s := range f.Suspects {
-		fmt.Fprintf(w, "  suspect %s %s in %s/%s named %q\n    interfaces %v\n    local %v\n    addresses %v\n",
-			s.InstanceID, s.InstanceType, s.Account, s.Region, s.NetworkInterfaceID, s.Interfaces, s.LocalAddresses, s.Addresses)
+		fmt.Fprintf(w, "  suspect %s %s in %s/%s/%s named %q\n    interfaces %v\n    local %v\n    addresses %v\n",
+			s.InstanceID, s.InstanceType, s.Account, s.Region, s.VPC, s.NetworkInterfaceID, s.Interfaces, s.LocalAddresses, s.Addresses)
 	}
 	fmt.Fprintf(w, "  remotes %v\n", f.Remotes)
+	for _, t := range f.Traffic {
+		fmt.Fprintf(w, "  traffic protocol %d direction %q local %q port %d remote %q port %d dns %t\n",
+			t.Protocol, t.Direction, t.LocalAddress, t.LocalPort, t.RemoteAddress, t.RemotePort, t.DNS)
+	}
+	if len(f.Domains) > 0 {
+		fmt.Fprintf(w, "  domains %v\n", f.Domains)
+	}
 }
 
 func read(t testing.TB, file string) []byte {
@@ -152,7 +159,10 @@ func TestRefusals(t *testing.T) {
 		"an instance without an id":         {string(finding(`{"type":"T","resource":{"resourceType":"Instance","instanceDetails":{"instanceId":""}}}`)), NoSuspect, "names no instance id"},
 		"an instance id that is none":       {string(finding(`{"type":"T","resource":{"resourceType":"Instance","instanceDetails":{"instanceId":"i-x"}}}`)), NoSuspect, "names no instance id"},
 		"a Lambda function":                 {string(finding(`{"type":"T","resource":{"resourceType":"Lambda"}}`)), NotOnANetwork, "Lambda"},
-		"a Fargate task":                    {string(finding(`{"type":"T","resource":{"resourceType":"ECSCluster"}}`)), NotOnANetwork, "Fargate"},
+		"a container":                       {string(finding(`{"type":"T","resource":{"resourceType":"ECSCluster"}}`)), NotOnANetwork, "container instance"},
+		"a Fargate task":                    {string(finding(`{"type":"T","resource":{"resourceType":"ECSCluster","ecsClusterDetails":{"taskDetails":{"launchType":"FARGATE"}}},"service":{"action":{"networkConnectionAction":{"localNetworkInterface":"eni-0123456789abcdef0","remoteIpDetails":{"ipAddressV4":"10.0.0.9"}}}}}`)), NotOnANetwork, "an instance that it talks to (the finding names 10.0.0.9)"},
+		"a pod of which no address is said": {string(finding(`{"type":"T","resource":{"resourceType":"EKSCluster","eksClusterDetails":{"vpcId":"vpc-1"}}}`)), NotOnANetwork, "the node"},
+		"a database":                        {string(finding(`{"type":"CredentialAccess:RDS/AnomalousBehavior.SuccessfulLogin","resource":{"resourceType":"RDSDBInstance"}}`)), NotOnANetwork, "describe-network-interfaces"},
 		"a bucket":                          {string(finding(`{"type":"T","resource":{"resourceType":"S3Bucket"}}`)), NotOnANetwork, "S3Bucket"},
 		"a sequence over credentials":       {string(finding(`{"type":"T","resource":{"resourceType":"AttackSequence"}}`)), NotOnANetwork, "sequence"},
 		"a Security Hub event without any":  {`{"detail-type":"Security Hub Findings - Custom Action","detail":{"findings":[]}}`, NotOnANetwork, "choose a finding"},
@@ -163,6 +173,62 @@ func TestRefusals(t *testing.T) {
 		var refusal *Refusal
 		if !errors.As(err, &refusal) || refusal.Reason != row.want || !strings.Contains(refusal.Error(), row.says) || refusal.Remedy == "" {
 			t.Errorf("%s: %v; want %s that says %q and a remedy", name, err, row.want, row.says)
+		}
+	}
+}
+
+// TestTraffic: what a finding's action says about packets.
+func TestTraffic(t *testing.T) {
+	for name, row := range map[string]struct {
+		service string
+		want    []Traffic
+		domains []string
+	}{
+		"no action": {`{}`, nil, nil},
+		"a connection of both families": {`{"action":{"networkConnectionAction":{"connectionDirection":"OUTBOUND","protocol":"TCP","localPortDetails":{"port":40000},"remotePortDetails":{"port":443},
+			"localIpDetails":{"ipAddressV4":"10.0.0.1","ipAddressV6":"2001:db8::1"},"remoteIpDetails":{"ipAddressV4":"203.0.113.7","ipAddressV6":"2001:db8::7"}}}}`,
+			[]Traffic{{6, Outbound, "10.0.0.1", 40000, "203.0.113.7", 443, false}, {6, Outbound, "2001:db8::1", 40000, "2001:db8::7", 443, false}}, nil},
+		"a direction that is not known, of a target": {`{"resourceRole":"TARGET","action":{"networkConnectionAction":{"connectionDirection":"UNKNOWN","protocol":"17","remoteIpDetails":{"ipAddressV4":"203.0.113.7"}}}}`,
+			[]Traffic{{Protocol: 17, Direction: Inbound, RemoteAddress: "203.0.113.7"}}, nil},
+		"a direction that is not known, of an actor": {`{"resourceRole":"ACTOR","action":{"networkConnectionAction":{"protocol":"ICMP","remoteIpDetails":{"ipAddressV4":"203.0.113.7"}}}}`,
+			[]Traffic{{Protocol: 1, Direction: Outbound, RemoteAddress: "203.0.113.7"}}, nil},
+		"a direction that nobody knows": {`{"action":{"networkConnectionAction":{"protocol":"SCTP?","remoteIpDetails":{"ipAddressV4":"203.0.113.7"}}}}`, []Traffic{{RemoteAddress: "203.0.113.7"}}, nil},
+		"a direction wins over a role":  {`{"resourceRole":"TARGET","action":{"networkConnectionAction":{"connectionDirection":"OUTBOUND","remotePortDetails":{"port":80}}}}`, []Traffic{{Direction: Outbound, RemotePort: 80}}, nil},
+		"ports that can't be": {`{"action":{"networkConnectionAction":{"localPortDetails":{"port":70000},"remotePortDetails":{"port":-1},"remoteIpDetails":{"ipAddressV4":"203.0.113.7"}}}}`,
+			[]Traffic{{RemoteAddress: "203.0.113.7"}}, nil},
+		"an interface and nothing else": {`{"action":{"networkConnectionAction":{"localNetworkInterface":"eni-0123456789abcdef0","protocol":"TCP"}}}`, nil, nil},
+		"probes": {`{"action":{"portProbeAction":{"portProbeDetails":[{"localPortDetails":{"port":80},"remoteIpDetails":{"ipAddressV4":"203.0.113.7"}},{"localPortDetails":{"port":22},"localIpDetails":{"ipAddressV4":"10.0.0.1"}},
+			{"localPortDetails":{"port":80},"remoteIpDetails":{"ipAddressV4":"203.0.113.7"}}]}}}`,
+			[]Traffic{{Direction: Inbound, LocalPort: 80, RemoteAddress: "203.0.113.7"}, {Direction: Inbound, LocalPort: 22, LocalAddress: "10.0.0.1"}}, nil},
+		"a lookup": {`{"action":{"dnsRequestAction":{"domain":"a.example.com","domainWithSuffix":"example.com","protocol":"UDP"}}}`,
+			[]Traffic{{Protocol: 17, Direction: Outbound, DNS: true}}, []string{"a.example.com", "example.com"}},
+		"a sequence's endpoints": {`{"detection":{"sequence":{"endpoints":[{"ip":"203.0.113.7","port":4444,"connection":{"direction":"OUTBOUND"}},{"domain":"example.com"}]}}}`,
+			[]Traffic{{Direction: Outbound, RemoteAddress: "203.0.113.7", RemotePort: 4444}}, []string{"example.com"}},
+	} {
+		f, err := ParseFinding(finding(`{"id":"f","type":"T",` + instance + `,"service":` + row.service + `}`))
+		if err != nil || !reflect.DeepEqual(f.Traffic, row.want) || !reflect.DeepEqual(f.Domains, row.domains) {
+			t.Errorf("%s: %+v %q, %v; want %+v %q", name, f.Traffic, f.Domains, err, row.want, row.domains)
+		}
+	}
+}
+
+// TestSuspectWithoutAnInstance: containers' findings may name none.
+func TestSuspectWithoutAnInstance(t *testing.T) {
+	for name, row := range map[string]struct {
+		detail string
+		want   Suspect
+	}{
+		"a pod's address in the cluster's VPC": {`{"resource":{"resourceType":"EKSCluster","eksClusterDetails":{"vpcId":"vpc-0a"}},"service":{"action":{"networkConnectionAction":{"localIpDetails":{"ipAddressV4":"10.0.3.4"},"remoteIpDetails":{"ipAddressV4":"203.0.113.7"}}}}}`,
+			Suspect{LocalAddresses: []string{"10.0.3.4"}, VPC: "vpc-0a"}},
+		"a task's interface": {`{"resource":{"resourceType":"ECSCluster","ecsClusterDetails":{"taskDetails":{"launchType":"EC2"}}},"service":{"action":{"networkConnectionAction":{"localNetworkInterface":"eni-0123456789abcdef0"}}}}`,
+			Suspect{NetworkInterfaceID: "eni-0123456789abcdef0"}},
+		"the VPC of the interface that the action names": {`{"resource":{"resourceType":"Instance","instanceDetails":{"instanceId":"i-0123456789abcdef0","networkInterfaces":[{"networkInterfaceId":"eni-0123456789abcdef0","vpcId":"vpc-0a"},{"networkInterfaceId":"eni-0123456789abcdef1","vpcId":"vpc-0b"}]}},
+			"service":{"action":{"networkConnectionAction":{"localNetworkInterface":"eni-0123456789abcdef1"}}}}`,
+			Suspect{InstanceID: "i-0123456789abcdef0", NetworkInterfaceID: "eni-0123456789abcdef1", Interfaces: []string{"eni-0123456789abcdef0", "eni-0123456789abcdef1"}, VPC: "vpc-0b"}},
+	} {
+		f, err := ParseFinding(finding(row.detail))
+		if err != nil || len(f.Suspects) != 1 || !reflect.DeepEqual(f.Suspects[0], row.want) {
+			t.Errorf("%s: %+v, %v; want %+v", name, f.Suspects, err, row.want)
 		}
 	}
 }
@@ -222,7 +288,7 @@ func FuzzParseFinding(f *testing.F) {
 			t.Fatal("a finding without a suspect is not refused")
 		}
 		for _, s := range finding.Suspects {
-			if s.InstanceID == "" && s.NetworkInterfaceID == "" {
+			if s.InstanceID == "" && s.NetworkInterfaceID == "" && !s.byAddress() {
 				t.Errorf("suspect %+v can't be found", s)
 			}
 			if s.InstanceID != "" && !IsInstanceID(s.InstanceID) || s.NetworkInterfaceID != "" && !IsNetworkInterfaceID(s.NetworkInterfaceID) {
@@ -232,6 +298,12 @@ func FuzzParseFinding(f *testing.F) {
 				if !IsNetworkInterfaceID(id) {
 					t.Errorf("interface %q is no id", id)
 				}
+			}
+		}
+		for _, c := range finding.Traffic {
+			if c.Protocol < 0 || c.Protocol > 255 || c.LocalPort < 0 || c.LocalPort > 65535 || c.RemotePort < 0 || c.RemotePort > 65535 ||
+				c.Direction != "" && c.Direction != Inbound && c.Direction != Outbound {
+				t.Errorf("traffic %+v that can't be", c)
 			}
 		}
 		if err := finding.Options.Validate(); err != nil {

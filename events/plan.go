@@ -145,6 +145,9 @@ type PlacedAt struct {
 	Endpoint *EndpointPlan `json:"endpoint,omitempty"`
 }
 
+// EndpointTime is how long AWS may take to open a temporary endpoint.
+const EndpointTime = 5 * time.Minute
+
 // EndpointPlan is a temporary S3 interface endpoint. Private DNS stays off, so nobody but the collector uses it.
 type EndpointPlan struct {
 	Service           string `json:"service"` // com.amazonaws.<region>.s3
@@ -213,4 +216,21 @@ func Architecture(instanceType string) string {
 		return ARM64
 	}
 	return X86_64
+}
+
+// The collector's disk, a gp3 volume. It needs room for the system beside the spool: Amazon Linux 2023 takes 8 GiB (EC2 User Guide),
+// the rest is for logs and the segments in the making. Its throughput in MiB/s lies between what gp3 includes and what its included
+// 3,000 IOPS carry at 0.25 MiB/s each (EBS User Guide, "General Purpose SSD volumes").
+const (
+	systemGiB = 12
+
+	LeastThroughput = 125
+	mostThroughput  = 750
+)
+
+// CollectorDisk is the size and the throughput of a collector's disk, by its spool. The spool must not fill slower than segments
+// arrive, and a capture that needs a larger one needs a faster one: 20 GiB, the default, get 250 MiB/s, which fill them in 82 seconds.
+func CollectorDisk(spoolBytes int64) (gib, mibps int) {
+	spool := int(spoolBytes >> 30)
+	return systemGiB + spool, min(max(spool*25/2, LeastThroughput), mostThroughput)
 }

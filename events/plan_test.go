@@ -89,3 +89,12 @@ func TestCollectorConfigOfPlan(t *testing.T) {
 		t.Errorf("%s\nwant %s", a, b)
 	}
 }
+
+// TestCollectorDisk: the disk takes what a spool of its size has to, and has room for the system.
+func TestCollectorDisk(t *testing.T) {
+	for spool, want := range map[int]int{1: 125, 10: 125, 20: 250, 40: 500, 60: 750, 1000: 750} {
+		if gib, mibps := CollectorDisk(int64(spool) << 30); mibps != want || gib != spool+12 {
+			t.Errorf("a spool of %d GiB gets a disk of %d GiB with %d MiB/s, want %d with %d", spool, gib, mibps, spool+12, want)
+		}
+	}
+}

@@ -222,6 +222,8 @@ type Resource struct {
 	ID     string `json:"id"`
 	State  string `json:"state,omitempty"`
 	Reason string `json:"reason,omitempty"` // why it remains, or why it was refused
+
+	RequestID string `json:"requestId,omitempty"` // of the call that removed it, as CloudTrail records it
 }
 
 // Certificate says what one pass of teardown found, removed and left.

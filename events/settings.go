@@ -219,7 +219,9 @@ func fieldText(field reflect.Value) string {
 	}
 }
 
-// Options fills what the request left open, and caps the duration.
+// Options fills what the request left open, and caps the duration. A filter without a profile means the profile custom, in the
+// request as in the deployment. The deployment's packet length goes with its own profile and with filters, which have none; another
+// profile brings its own.
 func (s Settings) Options(o Options) Options {
 	if o.DurationSeconds == 0 {
 		o.DurationSeconds = s.DurationSeconds
@@ -228,15 +230,33 @@ func (s Settings) Options(o Options) Options {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = s.MaxBytes
 	}
-	if o.PacketLength == 0 {
-		o.PacketLength = s.PacketLength
+	own := s.profile()
+	if o.Profile == "" && o.Filter != nil {
+		o.Profile = ProfileCustom
 	}
-	if o.Filter == nil {
+	if o.Profile == "" {
+		o.Profile = own
+	}
+	if o.Profile == ProfileCustom && o.Filter == nil {
 		o.Filter = s.Filter
 	}
-	if o.Filter == nil {
-		everything := EverythingFilter()
-		o.Filter = &everything
+	if o.PacketLength == 0 && (o.Profile == own || o.Profile == ProfileCustom) {
+		o.PacketLength = s.PacketLength
 	}
+	if len(o.ControlCIDRs) == 0 {
+		o.ControlCIDRs = s.ControlCIDRs
+	}
+	o.AllowTemporaryEndpoint = o.AllowTemporaryEndpoint || s.AllowTemporaryEndpoint
 	return o
+}
+
+// profile is the one that the deployment means.
+func (s Settings) profile() string {
+	switch {
+	case s.Profile != "":
+		return s.Profile
+	case s.Filter != nil:
+		return ProfileCustom
+	}
+	return ProfileEverything
 }

@@ -1,7 +1,6 @@
 package events
 
 import (
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -99,21 +98,44 @@ func TestSettingsRequire(t *testing.T) {
 }
 
 func TestSettingsOptions(t *testing.T) {
-	s := DefaultSettings()
-	o := s.Options(Options{})
-	if o.DurationSeconds != s.DurationSeconds || o.MaxBytes != s.MaxBytes || !reflect.DeepEqual(*o.Filter, EverythingFilter()) {
-		t.Errorf("nothing asked: %+v", o)
-	}
-	s.Filter, s.PacketLength = &Filter{DNS: true}, 200
-	if o := s.Options(Options{}); !reflect.DeepEqual(o.Filter, s.Filter) || o.PacketLength != 200 {
-		t.Errorf("the deployment's filter and packet length: %+v", o)
-	}
-	asked := Options{DurationSeconds: 60, MaxBytes: 5, PacketLength: 128, SessionNumber: 9, Filter: &Filter{DNS: true}}
-	if o := s.Options(asked); !reflect.DeepEqual(o, asked) {
-		t.Errorf("everything asked: %+v", o)
-	}
-	s.DurationSeconds = 10 * 86400
-	if o := s.Options(Options{}); o.DurationSeconds != int(MaxDuration/time.Second) {
-		t.Errorf("a deployment can't capture longer than a day, but %s", fmt.Sprint(o.DurationSeconds))
+	filter, other := &Filter{DNS: true}, &Filter{Rules: EverythingFilter().Rules}
+	defaults := DefaultSettings()
+	with := func(change func(*Settings)) Settings { s := DefaultSettings(); change(&s); return s }
+	for name, row := range map[string]struct {
+		s     Settings
+		asked Options
+		want  Options
+		own   bool // duration and size are the row's
+	}{
+		"nothing asked": {s: defaults, want: Options{Profile: ProfileEverything}},
+		"everything asked": {s: with(func(s *Settings) {
+			s.Filter, s.Profile, s.PacketLength, s.ControlCIDRs = other, ProfileHeaders, 64, []string{"10.0.0.0/8"}
+		}),
+			asked: Options{DurationSeconds: 60, MaxBytes: 5, PacketLength: 128, SessionNumber: 9, Filter: filter, Profile: ProfileCustom, ControlCIDRs: []string{"192.0.2.0/24"}, AllowTemporaryEndpoint: true},
+			want:  Options{DurationSeconds: 60, MaxBytes: 5, PacketLength: 128, SessionNumber: 9, Filter: filter, Profile: ProfileCustom, ControlCIDRs: []string{"192.0.2.0/24"}, AllowTemporaryEndpoint: true}, own: true},
+		"a filter alone is the profile custom":             {s: defaults, asked: Options{Filter: filter}, want: Options{Filter: filter, Profile: ProfileCustom}},
+		"the deployment's filter alone, too":               {s: with(func(s *Settings) { s.Filter, s.PacketLength = filter, 200 }), want: Options{Filter: filter, Profile: ProfileCustom, PacketLength: 200}},
+		"a filter has the deployment's length":             {s: with(func(s *Settings) { s.PacketLength = 200 }), asked: Options{Filter: filter}, want: Options{Filter: filter, Profile: ProfileCustom, PacketLength: 200}},
+		"the request's filter before the deployment's":     {s: with(func(s *Settings) { s.Filter = other }), asked: Options{Filter: filter}, want: Options{Filter: filter, Profile: ProfileCustom}},
+		"custom asked, by the deployment's filter":         {s: with(func(s *Settings) { s.Filter, s.Profile = filter, ProfileFinding }), asked: Options{Profile: ProfileCustom}, want: Options{Filter: filter, Profile: ProfileCustom}},
+		"custom asked, and nobody has a filter":            {s: defaults, asked: Options{Profile: ProfileCustom}, want: Options{Profile: ProfileCustom}},
+		"the deployment's profile":                         {s: with(func(s *Settings) { s.Filter, s.Profile, s.PacketLength = filter, ProfileFinding, 200 }), want: Options{Profile: ProfileFinding, PacketLength: 200}},
+		"another profile brings its own length":            {s: with(func(s *Settings) { s.PacketLength = 200 }), asked: Options{Profile: ProfileHeaders}, want: Options{Profile: ProfileHeaders}},
+		"a profile asked, and the deployment has a filter": {s: with(func(s *Settings) { s.Filter = filter }), asked: Options{Profile: ProfileEverything}, want: Options{Profile: ProfileEverything}},
+		"where operators come from, and endpoints": {s: with(func(s *Settings) { s.ControlCIDRs, s.AllowTemporaryEndpoint = []string{"10.0.0.0/8"}, true }),
+			want: Options{Profile: ProfileEverything, ControlCIDRs: []string{"10.0.0.0/8"}, AllowTemporaryEndpoint: true}},
+		"a deployment can't capture longer than a day": {s: with(func(s *Settings) { s.DurationSeconds = 10 * 86400 }),
+			want: Options{Profile: ProfileEverything, DurationSeconds: int(MaxDuration / time.Second), MaxBytes: defaults.MaxBytes}, own: true},
+	} {
+		if !row.own {
+			row.want.DurationSeconds, row.want.MaxBytes = defaults.DurationSeconds, defaults.MaxBytes
+		}
+		o := row.s.Options(row.asked)
+		if !reflect.DeepEqual(o, row.want) {
+			t.Errorf("%s: %+v, want %+v", name, o, row.want)
+		}
+		if err := o.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

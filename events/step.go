@@ -135,13 +135,15 @@ const (
 
 // SealResult is the closing word on a capture.
 type SealResult struct {
-	Verdict  string   `json:"verdict"`
-	Reasons  []string `json:"reasons"`
-	Packets  uint64   `json:"packets"`
-	Bytes    int64    `json:"bytes"`
-	Segments int      `json:"segments"`
-	Manifest string   `json:"manifest"` // object key
-	SHA256   string   `json:"sha256"`   // of the manifest
+	Verdict   string   `json:"verdict"`
+	Reasons   []string `json:"reasons"`
+	Packets   uint64   `json:"packets"`
+	Bytes     int64    `json:"bytes"`
+	Segments  int      `json:"segments"`
+	Manifest  string   `json:"manifest"`  // object key
+	SHA256    string   `json:"sha256"`    // of the manifest
+	Signature string   `json:"signature"` // object key; "": the manifest is not signed
+	KeyID     string   `json:"keyId"`     // ARN of the KMS key that signed it
 }
 
 // The detail-types of the events that a deployment publishes, with RequestSource as their source.

@@ -3,6 +3,8 @@ package dataplane
 import (
 	"encoding/binary"
 	"hash/fnv"
+
+	"flashtap/functions/filter"
 )
 
 // What AWS subtracts from the target's MTU to get the largest packet that is mirrored whole (TM/traffic-mirroring-
@@ -73,15 +75,15 @@ const (
 // of ICMP (here type and code), and what is hashed when ports are missing (here the 3-tuple).
 func SourcePort(frame []byte) uint16 {
 	hash := fnv.New32a()
-	if h, ok := parse(frame); ok {
-		hash.Write(h.src.AsSlice())
-		hash.Write(h.dst.AsSlice())
-		hash.Write([]byte{h.protocol})
+	if h, ok := filter.ParseHeader(frame); ok {
+		hash.Write(h.Source.AsSlice())
+		hash.Write(h.Destination.AsSlice())
+		hash.Write([]byte{h.Protocol})
 		switch {
-		case h.ports:
-			hash.Write([]byte{byte(h.srcPort >> 8), byte(h.srcPort), byte(h.dstPort >> 8), byte(h.dstPort)})
-		case h.icmp:
-			hash.Write([]byte{h.icmpType, h.icmpCode})
+		case h.Ports:
+			hash.Write([]byte{byte(h.SourcePort >> 8), byte(h.SourcePort), byte(h.DestinationPort >> 8), byte(h.DestinationPort)})
+		case h.ICMP:
+			hash.Write([]byte{h.ICMPType, h.ICMPCode})
 		}
 	}
 	sum := hash.Sum32()

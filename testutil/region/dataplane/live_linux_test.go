@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"flashtap/functions/filter"
 	"flashtap/testutil/packets"
 )
 
@@ -105,8 +106,8 @@ func TestLivePacketsComeWithTheirDirection(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				h, ok := parse(p.Data)
-				if !ok || h.dstPort != 9999 || !bytes.HasSuffix(p.Data, []byte("hello, mirror")) || p.OrigLen != len(p.Data) {
+				h, ok := filter.ParseHeader(p.Data)
+				if !ok || h.DestinationPort != 9999 || !bytes.HasSuffix(p.Data, []byte("hello, mirror")) || p.OrigLen != len(p.Data) {
 					t.Errorf("%d bytes of %d: %x", len(p.Data), p.OrigLen, p.Data)
 				}
 				if p.Direction != want {

@@ -1,17 +1,17 @@
 package dataplane
 
 import (
-	"encoding/binary"
-	"net/netip"
 	"time"
+
+	"flashtap/functions/filter"
 )
 
 // Direction is seen from the source interface: ingress goes to the instance, egress leaves it.
-type Direction string
+type Direction = filter.Direction
 
 const (
-	Ingress Direction = "ingress"
-	Egress  Direction = "egress"
+	Ingress = filter.Ingress
+	Egress  = filter.Egress
 )
 
 // Packet is one frame that the source interface sends or receives.
@@ -22,124 +22,4 @@ type Packet struct {
 	Data []byte
 	// OrigLen is the frame's length on the wire, when Data holds less of it; 0 says that Data is whole.
 	OrigLen int
-}
-
-// Protocol numbers (IANA, Assigned Internet Protocol Numbers).
-const (
-	protoICMP   = 1
-	protoTCP    = 6
-	protoUDP    = 17
-	protoICMPv6 = 58
-)
-
-// header is what filters and the flow hash look at.
-type header struct {
-	src, dst netip.Addr
-	protocol uint8
-	// ports says that srcPort and dstPort are known: TCP or UDP, not a later fragment, not cut before them.
-	ports            bool
-	srcPort, dstPort uint16
-	// icmp says that icmpType and icmpCode are known.
-	icmp               bool
-	icmpType, icmpCode uint8
-}
-
-// parse reads the IP header of a frame; false means that the frame isn't IP, or too damaged to say.
-//
-// Unstated: a VPC carries no VLAN tags, but recorded traffic may. Tags of 802.1Q and 802.1ad are looked through, so
-// that such a frame is filtered by the packet inside; the frame is mirrored with its tags.
-//
-// Unstated: a later fragment has no ports, so no rule with a port range matches it; rules without one do.
-func parse(frame []byte) (header, bool) {
-	if len(frame) < 14 {
-		return header{}, false
-	}
-	etherType, rest := binary.BigEndian.Uint16(frame[12:]), frame[14:]
-	for etherType == 0x8100 || etherType == 0x88a8 {
-		if len(rest) < 4 {
-			return header{}, false
-		}
-		etherType, rest = binary.BigEndian.Uint16(rest[2:]), rest[4:]
-	}
-	switch etherType {
-	case 0x0800:
-		return parseIPv4(rest)
-	case 0x86dd:
-		return parseIPv6(rest)
-	}
-	return header{}, false
-}
-
-// parseIPv4 follows RFC 791, section 3.1.
-func parseIPv4(b []byte) (header, bool) {
-	if len(b) < 20 || b[0]>>4 != 4 {
-		return header{}, false
-	}
-	size := int(b[0]&15) * 4
-	if size < 20 || len(b) < size {
-		return header{}, false
-	}
-	h := header{src: netip.AddrFrom4([4]byte(b[12:16])), dst: netip.AddrFrom4([4]byte(b[16:20])), protocol: b[9]}
-	// What follows the packet in the frame is padding. A total length of 0 is that of a packet over 64 KiB which the
-	// network card will cut (Linux BIG TCP).
-	if total := int(binary.BigEndian.Uint16(b[2:])); total >= size && total < len(b) {
-		b = b[:total]
-	}
-	if binary.BigEndian.Uint16(b[6:])&0x1fff == 0 {
-		h.parseUpper(b[size:])
-	}
-	return h, true
-}
-
-// parseIPv6 follows RFC 8200, sections 3 and 4. Extension headers are walked to the upper-layer protocol, which is
-// what a rule's protocol means (unstated). The authentication header counts as a protocol of its own, as in IPv4.
-func parseIPv6(b []byte) (header, bool) {
-	if len(b) < 40 || b[0]>>4 != 6 {
-		return header{}, false
-	}
-	h := header{src: netip.AddrFrom16([16]byte(b[8:24])), dst: netip.AddrFrom16([16]byte(b[24:40])), protocol: b[6]}
-	if total := 40 + int(binary.BigEndian.Uint16(b[4:])); total > 40 && total < len(b) {
-		b = b[:total]
-	}
-	for b = b[40:]; ; {
-		size := 0
-		switch h.protocol {
-		case 0, 43, 60: // hop-by-hop options, routing, destination options
-			if len(b) < 8 {
-				return h, true
-			}
-			size = (int(b[1]) + 1) * 8
-		case 44: // fragment
-			if len(b) < 8 {
-				return h, true
-			}
-			size = 8
-		default:
-			h.parseUpper(b)
-			return h, true
-		}
-		if h.protocol == 44 && binary.BigEndian.Uint16(b[2:])>>3 != 0 {
-			h.protocol = b[0]
-			return h, true
-		}
-		if len(b) < size {
-			return h, true
-		}
-		h.protocol, b = b[0], b[size:]
-	}
-}
-
-func (h *header) parseUpper(b []byte) {
-	switch h.protocol {
-	case protoTCP, protoUDP:
-		if len(b) >= 4 {
-			h.ports = true
-			h.srcPort, h.dstPort = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
-		}
-	case protoICMP, protoICMPv6:
-		if len(b) >= 2 {
-			h.icmp = true
-			h.icmpType, h.icmpCode = b[0], b[1]
-		}
-	}
 }

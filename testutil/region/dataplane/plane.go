@@ -13,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"flashtap/functions/filter"
 )
 
 // Source gives the packets of one interface in order, each when it passes. It ends with io.EOF.
@@ -75,6 +77,7 @@ type Plane struct {
 	sessions []Session
 	tally    Tally
 	sent     []Copy
+	meter    meter
 	sockets  sockets
 	datagram []byte
 }
@@ -92,7 +95,7 @@ func New(cfg Config) (*Plane, error) {
 		cfg:     cfg,
 		start:   make(chan struct{}),
 		done:    make(chan struct{}),
-		tally:   Tally{Sessions: map[string]SessionTally{}},
+		tally:   Tally{Sessions: map[string]SessionTally{}, Lost: map[Loss]uint64{}},
 		sockets: sockets{address: cfg.Address.Unmap()},
 	}, nil
 }
@@ -172,17 +175,19 @@ func (p *Plane) carry(packet Packet) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tally.Seen++
+	volume := p.meter.now(time.Now())
+	volume.carried(packet)
 	if len(p.sessions) == 0 {
 		p.tally.NoSession++
 		return
 	}
 	var last Verdict
 	for _, s := range p.sessions {
-		verdict := s.Filter.Matches(packet)
+		verdict := s.Filter.Matches(packet.Direction, packet.Data)
 		tally := p.tally.Sessions[s.ID]
 		tally.Offered++
 		if verdict.Accept {
-			p.mirror(s, packet, &tally)
+			p.mirror(s, packet, &tally, volume)
 		} else {
 			tally.refused(verdict)
 		}
@@ -192,15 +197,23 @@ func (p *Plane) carry(packet Packet) {
 		}
 		last = verdict
 	}
-	if last.Cause == Never {
+	if last.Cause == filter.Never {
 		p.tally.NeverMirrored++
 	} else {
 		p.tally.NotMatched++
 	}
 }
 
-func (p *Plane) mirror(s Session, packet Packet, tally *SessionTally) {
+func (p *Plane) mirror(s Session, packet Packet, tally *SessionTally, volume *Volume) {
 	kept, cut := s.Keep(packet.Data)
+	if s.Lost != "" {
+		tally.Lost++
+		p.tally.Lost[s.Lost]++
+		if s.Lost != AtSource {
+			volume.mirrored(packet)
+		}
+		return
+	}
 	from, err := p.send(s, kept, SourcePort(packet.Data))
 	if err != nil {
 		if tally.SendErrors == 0 { // one line, not one per packet
@@ -209,8 +222,10 @@ func (p *Plane) mirror(s Session, packet Packet, tally *SessionTally) {
 		tally.SendErrors++
 		tally.LastError = err.Error()
 		p.tally.SendErrors++
+		volume.skipped(packet)
 		return
 	}
+	volume.mirrored(packet)
 	tally.Mirrored++
 	tally.Bytes += uint64(len(kept))
 	p.tally.Mirrored++

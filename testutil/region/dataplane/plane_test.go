@@ -109,18 +109,22 @@ func finish(t *testing.T, p *Plane) {
 // agree checks what the tallies promise at every moment.
 func agree(t *testing.T, tally Tally) {
 	t.Helper()
-	if tally.Seen != tally.Mirrored+tally.SendErrors+tally.NotMatched+tally.NeverMirrored+tally.NoSession {
+	var lost, lostBySession uint64
+	for _, n := range tally.Lost {
+		lost += n
+	}
+	if tally.Seen != tally.Mirrored+tally.SendErrors+tally.NotMatched+tally.NeverMirrored+tally.NoSession+lost {
 		t.Errorf("the interface's tally doesn't add up: %+v", tally)
 	}
 	var mirrored, sendErrors uint64
 	for id, s := range tally.Sessions {
-		if s.Offered != s.Mirrored+s.SendErrors+s.Rejected+s.Unmatched+s.NeverMirrored {
+		if s.Offered != s.Mirrored+s.SendErrors+s.Rejected+s.Unmatched+s.NeverMirrored+s.Lost {
 			t.Errorf("the tally of %s doesn't add up: %+v", id, s)
 		}
-		mirrored, sendErrors = mirrored+s.Mirrored, sendErrors+s.SendErrors
+		mirrored, sendErrors, lostBySession = mirrored+s.Mirrored, sendErrors+s.SendErrors, lostBySession+s.Lost
 	}
-	if mirrored != tally.Mirrored || sendErrors != tally.SendErrors {
-		t.Errorf("sessions mirrored %d and failed %d of %d and %d", mirrored, sendErrors, tally.Mirrored, tally.SendErrors)
+	if mirrored != tally.Mirrored || sendErrors != tally.SendErrors || lostBySession != lost {
+		t.Errorf("sessions mirrored %d, failed %d and lost %d of %d, %d and %d", mirrored, sendErrors, lostBySession, tally.Mirrored, tally.SendErrors, lost)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"flashtap/functions/filter"
 	"flashtap/testutil/packets"
 )
 
@@ -31,8 +32,8 @@ func (s Suspect) direction(frame []byte) Direction {
 	if len(s.MAC) > 0 {
 		return choose(bytes.Equal(from, s.MAC), bytes.Equal(to, s.MAC), to)
 	}
-	h, _ := parse(frame)
-	return choose(slices.Contains(s.Addresses, h.src), slices.Contains(s.Addresses, h.dst), to)
+	h, _ := filter.ParseHeader(frame)
+	return choose(slices.Contains(s.Addresses, h.Source), slices.Contains(s.Addresses, h.Destination), to)
 }
 
 func choose(from, to bool, mac net.HardwareAddr) Direction {
@@ -87,7 +88,7 @@ func NewReplay(cfg ReplayConfig) (*Replay, error) {
 	own := false
 	for _, f := range cfg.Frames {
 		suspect := cfg.Suspect
-		if _, isIP := parse(f.Data); !isIP {
+		if _, isIP := filter.ParseHeader(f.Data); !isIP {
 			suspect = other
 		}
 		d := suspect.direction(f.Data)
@@ -105,7 +106,7 @@ func NewReplay(cfg ReplayConfig) (*Replay, error) {
 
 func (s Suspect) findMAC(frames []packets.Frame) net.HardwareAddr {
 	for _, f := range frames {
-		if h, ok := parse(f.Data); ok && slices.Contains(s.Addresses, h.src) {
+		if h, ok := filter.ParseHeader(f.Data); ok && slices.Contains(s.Addresses, h.Source) {
 			return net.HardwareAddr(f.Data[6:12])
 		}
 	}

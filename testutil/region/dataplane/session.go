@@ -20,7 +20,15 @@ type Session struct {
 	Target netip.AddrPort
 	// MTU is that of the target interface; 0 stands for DefaultMTU.
 	MTU int
+	// Lost is what loses the copies on their way, silently; "" when they arrive.
+	Lost Loss
 }
+
+// Loss is a cause by which copies get lost.
+type Loss string
+
+// AtSource is the loss of copies that are not even made: they are in no metric of the instance.
+const AtSource Loss = "source"
 
 // DefaultMTU is that of an interface in a VPC (EC2 guide, "Network MTU").
 const DefaultMTU = 9001

@@ -1,10 +1,14 @@
 package dataplane
 
-import "maps"
+import (
+	"maps"
+
+	"flashtap/functions/filter"
+)
 
 // Tally counts what became of the packets of one interface.
 //
-// Seen = Mirrored + SendErrors + NotMatched + NeverMirrored + NoSession, at every moment.
+// Seen = Mirrored + SendErrors + NotMatched + NeverMirrored + NoSession + all of Lost, at every moment.
 type Tally struct {
 	// Seen are the packets that the source gave.
 	Seen uint64
@@ -18,6 +22,8 @@ type Tally struct {
 	NeverMirrored uint64
 	// NoSession are the packets that passed while there was no session.
 	NoSession uint64
+	// Lost are the packets that a session matched and whose copies did not arrive, by cause: nobody is told.
+	Lost map[Loss]uint64
 	// Sessions has one entry per session that ever existed, by id. It outlives the session.
 	Sessions map[string]SessionTally
 }
@@ -25,7 +31,7 @@ type Tally struct {
 // SessionTally counts what one session did with the packets it was asked about. It isn't asked about those which a
 // session of a lower number mirrored.
 //
-// Offered = Mirrored + SendErrors + Rejected + Unmatched + NeverMirrored.
+// Offered = Mirrored + SendErrors + Rejected + Unmatched + NeverMirrored + Lost.
 type SessionTally struct {
 	Offered uint64
 	// Mirrored are the datagrams handed to the kernel, Bytes what they hold after the VXLAN header.
@@ -40,22 +46,24 @@ type SessionTally struct {
 	// Unmatched are the packets that no rule matched, with those for the resolver that lack the network service.
 	Unmatched     uint64
 	NeverMirrored uint64
+	// Lost are the packets whose copies did not arrive.
+	Lost uint64
 }
 
 // Truncated are the datagrams that hold less than the packet, whatever the reason.
 func (t SessionTally) Truncated() uint64 { return t.CutToLength + t.CutToMTU }
 
 func (t Tally) clone() Tally {
-	t.Sessions = maps.Clone(t.Sessions)
+	t.Sessions, t.Lost = maps.Clone(t.Sessions), maps.Clone(t.Lost)
 	return t
 }
 
 // refused counts a packet that a filter didn't accept.
 func (t *SessionTally) refused(v Verdict) {
 	switch v.Cause {
-	case Never:
+	case filter.Never:
 		t.NeverMirrored++
-	case ByRule:
+	case filter.ByRule:
 		t.Rejected++
 	default:
 		t.Unmatched++
