@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"time"
 
 	lambdaevents "github.com/aws/aws-lambda-go/events"
@@ -22,9 +23,9 @@ import (
 	"flashtap/events"
 	"flashtap/functions/evidence"
 	"flashtap/functions/internal/awserr"
-	"flashtap/functions/internal/describe"
 	"flashtap/functions/lease"
 	"flashtap/functions/plan"
+	"flashtap/functions/survey"
 )
 
 type intake struct {
@@ -84,16 +85,16 @@ func (in intake) take(ctx context.Context, message lambdaevents.SQSMessage) erro
 	}
 	a := arrival{finding: finding, event: event, sent: started, message: message}
 	places := in.settings.MaxInterfaces
-	for _, suspect := range suspects {
+	for i, suspect := range suspects {
 		if places <= 0 {
-			slog.Warn("interfaces left out", "case", finding.ID, "instance", suspect.InstanceID, "limit", in.settings.MaxInterfaces)
+			slog.Warn("suspects left out", "case", finding.ID, "instance", suspect.InstanceID, "left", len(suspects)-i, "limit", in.settings.MaxInterfaces)
 			break
 		}
-		described, err := in.describe(ctx, suspect)
+		described, err := survey.Interfaces(ctx, in.ec2, suspect)
 		if err != nil {
 			return err
 		}
-		targets, err := plan.Choose(suspect, described, places)
+		targets, err := plan.Choose(suspect, described, plan.Share(places, len(suspects)-i-1))
 		if errors.As(err, &refusal) {
 			logRefusal(finding, refusal)
 			continue
@@ -104,9 +105,14 @@ func (in intake) take(ctx context.Context, message lambdaevents.SQSMessage) erro
 		if targets.Left > 0 {
 			slog.Warn("interfaces left out", "case", finding.ID, "instance", suspect.InstanceID, "left", targets.Left, "limit", in.settings.MaxInterfaces)
 		}
+		why := targets.Why
+		if len(targets.Notes) > 0 {
+			slog.Warn("not as the finding says", "case", finding.ID, "instance", suspect.InstanceID, "notes", targets.Notes)
+			why += ". " + strings.Join(targets.Notes, " ")
+		}
 		places -= len(targets.Interfaces)
 		for _, ni := range targets.Interfaces {
-			err := in.capture(ctx, a, ni, targets.Why)
+			err := in.capture(ctx, a, ni, why)
 			if errors.Is(err, errFull) {
 				return in.wait(ctx, finding, message) // once, for all its interfaces: those that run are joined when it comes again
 			}
@@ -151,17 +157,6 @@ func sentAt(message lambdaevents.SQSMessage) (time.Time, error) {
 	return time.UnixMilli(ms).UTC(), nil
 }
 
-func (in intake) describe(ctx context.Context, s events.Suspect) ([]types.NetworkInterface, error) {
-	if s.InstanceID != "" {
-		return describe.InterfacesOf(ctx, in.ec2, s.InstanceID)
-	}
-	ni, err := describe.Interface(ctx, in.ec2, s.NetworkInterfaceID)
-	if awserr.IsNotFound(err) {
-		return nil, nil
-	}
-	return []types.NetworkInterface{ni}, err
-}
-
 // capture joins the capture that runs on the interface, or starts one; errFull when there is no place for another.
 func (in intake) capture(ctx context.Context, a arrival, ni types.NetworkInterface, why string) error {
 	f, event, eni := a.finding, a.event, aws.ToString(ni.NetworkInterfaceId)
@@ -191,15 +186,19 @@ func (in intake) capture(ctx context.Context, a arrival, ni types.NetworkInterfa
 	if err != nil {
 		return err
 	}
-	_, err = in.machines.StartExecution(ctx, &sfn.StartExecutionInput{
+	execution, err := in.machines.StartExecution(ctx, &sfn.StartExecutionInput{
 		StateMachineArn: &in.settings.StateMachineARN, Name: aws.String(string(c)), Input: aws.String(string(input)),
 	})
 	if err != nil && !awserr.IsExisting(err) { // an execution of this name is this capture's: the message came twice
 		return fmt.Errorf("start capture %s: %w", c, err)
 	}
+	call := evidence.FailedRequestID(err)
+	if execution != nil {
+		call = evidence.RequestID(execution.ResultMetadata)
+	}
 	slog.Info("started", "capture", c, "case", f.ID, "type", f.Type, "eni", eni, "severity", f.Severity, "why", why)
 	return in.store.Record(ctx, events.CustodyEntry{
-		Capture: c, Actor: "intake", Act: "started", At: a.sent, Resource: eni,
+		Capture: c, Actor: "intake", Act: "started", At: a.sent, Resource: eni, RequestID: call,
 		Detail: map[string]string{"finding": f.ID, "type": f.Type, "message": a.message.MessageId, "why": why},
 	})
 }

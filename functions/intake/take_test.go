@@ -127,7 +127,7 @@ func TestTake(t *testing.T) {
 		t.Errorf("the finding is not kept as it was received: %v", err)
 	}
 	var act events.CustodyEntry
-	if err := s.Store.ReadJSON(t.Context(), events.CustodyKey(c, "intake", "started"), &act); err != nil || !act.At.Equal(sent) || act.Detail["finding"] != "f-1" || !strings.Contains(act.Detail["why"], "names none") {
+	if err := s.Store.ReadJSON(t.Context(), events.CustodyKey(c, "intake", "started"), &act); err != nil || !act.At.Equal(sent) || act.Detail["finding"] != "f-1" || act.RequestID == "" || !strings.Contains(act.Detail["why"], "names none") {
 		t.Errorf("%+v, %v; want when, for what, and why this interface", act, err)
 	}
 }
@@ -264,10 +264,11 @@ func TestTakeGivesBackWhatFailed(t *testing.T) {
 func TestTakeRefuses(t *testing.T) {
 	s := set(t)
 	for name, body := range map[string]string{
-		"the suspect is gone":       s.finding("f-1", "i-0d0d0d0d0d0d0d0d0"),
-		"an interface that is gone": `{"source":"flashtap","detail-type":"Capture Request","detail":{"networkInterfaceId":"eni-0d0d0d0d"}}`,
-		"garbage":                   "garbage",
-		"of another account":        strings.ReplaceAll(s.finding("f-1", s.Instance), s.Settings.Account, "999999999999"),
+		"the suspect is gone":                  s.finding("f-1", "i-0d0d0d0d0d0d0d0d0"),
+		"gone, and a stranger has its address": strings.Replace(s.finding("f-1", "i-0d0d0d0d0d0d0d0d0"), `"instanceId":`, `"networkInterfaces":[{"privateIpAddress":"`+s.Address+`","vpcId":"`+s.VPC+`"}],"instanceId":`, 1),
+		"an interface that is gone":            `{"source":"flashtap","detail-type":"Capture Request","detail":{"networkInterfaceId":"eni-0d0d0d0d"}}`,
+		"garbage":                              "garbage",
+		"of another account":                   strings.ReplaceAll(s.finding("f-1", s.Instance), s.Settings.Account, "999999999999"),
 	} {
 		if back := s.take(message(0, body)); len(back) != 0 || len(s.started()) != 0 {
 			t.Errorf("%s: given back %v, started %v; no retry helps", name, back, s.started())
@@ -275,6 +276,47 @@ func TestTakeRefuses(t *testing.T) {
 	}
 	if got := s.waiting(); len(got) != 0 {
 		t.Errorf("waiting: %v", got)
+	}
+}
+
+// TestTakeSharesPlaces: of several suspects each has something captured, whatever the first one has.
+func TestTakeSharesPlaces(t *testing.T) {
+	s := set(t)
+	s.in.settings.MaxInterfaces = 2
+	first := s.twoInterfaces()
+	s.take(message(0, fmt.Sprintf(`{"detail-type":"GuardDuty Finding","detail":{"id":"f-1","accountId":%q,"region":%q,"type":"AttackSequence:EC2/CompromisedInstanceGroup",
+		"resource":{"resourceType":"AttackSequence"},"service":{"detection":{"sequence":{"resources":[{"uid":%q,"resourceType":"EC2_INSTANCE"},{"uid":%q,"resourceType":"EC2_INSTANCE"}]}}}}}`,
+		s.Settings.Account, s.Settings.Region, first, s.Instance)))
+	want := []string{string(events.NewCaptureID(sent, s.ENI)), string(events.NewCaptureID(sent, "eni-0c0c0c0c0c0c0c0c1"))}
+	if got := s.started(); !slices.Equal(got, want) {
+		t.Errorf("started %v, want %v", got, want)
+	}
+}
+
+// TestTakeAfterTheSuspectMoved: the capture is of the suspect, and its record says what the finding does not know.
+func TestTakeAfterTheSuspectMoved(t *testing.T) {
+	s := set(t)
+	s.twoInterfaces()
+	body := strings.Replace(s.finding("f-1", s.Instance), `"service":{`, `"service":{"action":{"networkConnectionAction":{"localNetworkInterface":"eni-0c0c0c0c0c0c0c0c1"}},`, 1)
+	s.take(message(0, body))
+	c := events.NewCaptureID(sent, s.ENI)
+	var act events.CustodyEntry
+	if err := s.Store.ReadJSON(t.Context(), events.CustodyKey(c, "intake", "started"), &act); err != nil ||
+		!strings.Contains(act.Detail["why"], "eni-0c0c0c0c0c0c0c0c1, which the finding names, is now attached to i-0c0c0c0c0c0c0c0c0") {
+		t.Errorf("%+v, %v", act, err)
+	}
+}
+
+// TestTakeOfAPod: the finding names no instance, but the node's interface holds the pod's address.
+func TestTakeOfAPod(t *testing.T) {
+	s := set(t)
+	s.EC2.AddInstance(ec2.InstanceSeed{ID: "i-0e0e0e0e0e0e0e0e0", Type: "m5.large", Interfaces: []ec2.InterfaceSeed{
+		{ID: "eni-0e0e0e0e0e0e0e0e0", Subnet: s.Subnet}, {ID: "eni-0e0e0e0e0e0e0e0e1", Subnet: s.Subnet, Address: "10.0.1.40", Secondary: []string{"10.0.1.41"}}}})
+	s.take(message(0, fmt.Sprintf(`{"detail-type":"GuardDuty Finding","detail":{"id":"f-1","accountId":%q,"region":%q,"type":"CryptoCurrency:Runtime/BitcoinTool.B",
+		"resource":{"resourceType":"EKSCluster","eksClusterDetails":{"vpcId":%q}},"service":{"action":{"networkConnectionAction":{"localIpDetails":{"ipAddressV4":"10.0.1.41"}}}}}}`,
+		s.Settings.Account, s.Settings.Region, s.VPC)))
+	if got, want := s.started(), []string{string(events.NewCaptureID(sent, "eni-0e0e0e0e0e0e0e0e1"))}; !slices.Equal(got, want) {
+		t.Errorf("started %v, want %v", got, want)
 	}
 }
 

@@ -1,46 +1,72 @@
 package plan
 
-import "strings"
-
-// familiesAsOf is the date of AWS's list that this file copies the names from.
-const familiesAsOf = "2025-08-28"
-
-// virtualFamilies are the instance families whose virtualized sizes can be mirrored, and metalFamilies those whose
-// bare-metal sizes can (VPC Traffic Mirroring guide, "Traffic Mirroring limitations", as of familiesAsOf). The list is
-// an aid: AWS's own answer, NetworkInterfaceNotSupported, is the authority.
-var (
-	virtualFamilies = set(`a1 m4 m5 m5a m5ad m5d m5dn m5n m5zn m6a m6g m6gd m6i m6id m6idn m6in m7a m7g m7gd m7i m7i-flex
-		mac1 mac2 mac2-m1ultra mac2-m2 mac2-m2pro t3 t3a t4g
-		c4 c5 c5a c5ad c5d c5n c6a c6g c6gd c6gn c6i c6id c6in c7a c7g c7gd c7i c7i-flex
-		r4 r5 r5a r5ad r5b r5d r5dn r5n r6a r6g r6gd r6i r6id r6idn r6in r7a r7g r7gd r7i r7iz
-		u-3tb1 u-6tb1 u-9tb1 u-12tb1 u-18tb1 u-24tb1 u7i-6tb u7i-8tb u7i-12tb u7in-16tb u7in-24tb u7in-32tb u7inh-32tb
-		x1 x1e x2gd x2idn x2iedn x2iezn z1d d2 d3 d3en h1 i3 i3en i4g i4i i7i im4gn is4gen
-		dl1 dl2q f2 g3 g4ad g4dn g5 g5g g6 g6e g6f gr6 gr6f inf1 inf2 p3 p3dn p4d p4de p5 p5e trn1 trn1n vt1
-		hpc6a hpc6id hpc7a`)
-	metalFamilies = set(`m5 m5d m6g m6gd mac1 mac2 mac2-m1ultra mac2-m2 mac2-m2pro a1 c5 c5d c6g c6gd r5 r5b r5d r6g r6gd
-		x2gd z1d i3 g5g`)
-	// refusedFamilies are known not to be mirrored; families on no list are unknown and get the benefit of the doubt.
-	refusedFamilies = set(`t1 t2 m1 m2 m3 c1 c3 r3 i2 m8a m8g m8gd m8i c8a c8g c8gd c8gn c8i r8a r8g r8gd r8i x8g i8g i8ge c7gn
-		i7ie hpc7g p5en p6-b200 trn2`)
+import (
+	_ "embed"
+	"fmt"
+	"strings"
+	"sync"
 )
 
-func set(words string) map[string]bool {
-	m := map[string]bool{}
-	for _, w := range strings.Fields(words) {
-		m[w] = true
-	}
-	return m
+//go:embed data/families.txt
+var familiesFile string
+
+// families is AWS's list of the instance families that can be mirrored, as of a day: those whose virtualized sizes can, those
+// whose bare-metal sizes can, and those that are known not to be. The list is an aid: AWS's own answer,
+// NetworkInterfaceNotSupported, is the authority.
+type families struct {
+	asOf                    string
+	virtual, metal, refused map[string]bool
 }
 
-// mirrorable says whether a source of this instance type can be mirrored: yes, no, or unknown when AWS's list of
-// familiesAsOf does not settle it.
-func mirrorable(instanceType string) (yes, known bool) {
+// familiesOf reads the embedded list once. That it can be read is a test's matter, not a capture's: a broken list would be a
+// broken build.
+var familiesOf = sync.OnceValue(func() families {
+	list, err := parseFamilies(familiesFile)
+	if err != nil {
+		panic(err)
+	}
+	return list
+})
+
+// parseFamilies reads lines of "yes virtual", "yes metal" or "no any", a colon, and families. Comments begin with #; one of them
+// carries the date.
+func parseFamilies(text string) (families, error) {
+	f := families{virtual: map[string]bool{}, metal: map[string]bool{}, refused: map[string]bool{}}
+	kinds := map[string]map[string]bool{"yes virtual": f.virtual, "yes metal": f.metal, "no any": f.refused}
+	for i, line := range strings.Split(text, "\n") {
+		if date, is := strings.CutPrefix(line, "# as of "); is {
+			f.asOf = date
+		}
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		kind, names, found := strings.Cut(line, ":")
+		set, known := kinds[kind]
+		if !found || !known {
+			return f, fmt.Errorf("families line %d: %q: want yes virtual, yes metal or no any, a colon, and families", i+1, kind)
+		}
+		for _, name := range strings.Fields(names) {
+			if set[name] || f.refused[name] || kind == "no any" && (f.virtual[name] || f.metal[name]) {
+				return f, fmt.Errorf("families line %d: %s is there twice", i+1, name)
+			}
+			set[name] = true
+		}
+	}
+	if f.asOf == "" || len(f.virtual) == 0 || len(f.metal) == 0 {
+		return f, fmt.Errorf("families: as of %q, %d virtualized and %d bare metal: something is missing", f.asOf, len(f.virtual), len(f.metal))
+	}
+	return f, nil
+}
+
+// Mirrorable says whether a source of this instance type can be mirrored: yes, no, or unknown when AWS's list does not settle it.
+func Mirrorable(instanceType string) (yes, known bool) {
+	list := familiesOf()
 	family, size, _ := strings.Cut(strings.ToLower(instanceType), ".")
 	if strings.HasPrefix(size, "metal") && !strings.HasPrefix(family, "mac") {
-		return metalFamilies[family], metalFamilies[family] || virtualFamilies[family] || refusedFamilies[family]
+		return list.metal[family], list.metal[family] || list.virtual[family] || list.refused[family]
 	}
-	if virtualFamilies[family] {
+	if list.virtual[family] {
 		return true, true
 	}
-	return false, refusedFamilies[family]
+	return false, list.refused[family]
 }

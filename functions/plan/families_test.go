@@ -13,7 +13,7 @@ func TestMirrorable(t *testing.T) {
 		"m6i.metal": no, "m7g.metal": no, "r6i.metal": no, "c7i.metal-24xl": no, "m8g.metal-48xl": no, "c5n.metal": no,
 		"m9g.large": unknown, "z9.huge": unknown, "": unknown, "m9g.metal-24xl": unknown,
 	} {
-		can, known := mirrorable(kind)
+		can, known := Mirrorable(kind)
 		got := unknown
 		if can {
 			got = yes
@@ -26,10 +26,21 @@ func TestMirrorable(t *testing.T) {
 	}
 }
 
-func TestNoFamilyIsOnTwoLists(t *testing.T) {
-	for family := range refusedFamilies {
-		if virtualFamilies[family] || metalFamilies[family] {
-			t.Errorf("%s is both refused and supported", family)
+func TestFamiliesThatCannotBeRead(t *testing.T) {
+	for name, text := range map[string]string{
+		"no date":                  "yes virtual: m5\nyes metal: m5\n",
+		"a kind of its own":        "# as of 2025-08-28\nyes virtual: m5\nyes metal: m5\nperhaps any: m9\n",
+		"twice in one list":        "# as of 2025-08-28\nyes virtual: m5 m5\nyes metal: m5\n",
+		"supported and refused":    "# as of 2025-08-28\nyes virtual: m5\nyes metal: m5\nno any: m5\n",
+		"refused and supported":    "# as of 2025-08-28\nno any: m5\nyes virtual: m5\nyes metal: c5\n",
+		"refused, then bare metal": "# as of 2025-08-28\nno any: m5\nyes virtual: c5\nyes metal: m5\n",
+		"nothing at all":           "# as of 2025-08-28\n",
+	} {
+		if _, err := parseFamilies(text); err == nil {
+			t.Errorf("%s: is read without complaint", name)
 		}
+	}
+	if list := familiesOf(); len(list.virtual) < 100 || len(list.metal) < 20 || len(list.refused) < 20 {
+		t.Errorf("the list has %d, %d and %d families", len(list.virtual), len(list.metal), len(list.refused))
 	}
 }

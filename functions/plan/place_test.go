@@ -12,7 +12,11 @@ import (
 )
 
 func subnet(id string, free int32) types.Subnet {
-	return types.Subnet{SubnetId: aws.String(id), AvailableIpAddressCount: aws.Int32(free)}
+	cidr := "10.0.1.0/24"
+	if id != "subnet-own" {
+		cidr = "10.0.2.0/24"
+	}
+	return types.Subnet{SubnetId: aws.String(id), VpcId: aws.String("vpc-1"), AvailableIpAddressCount: aws.Int32(free), CidrBlock: aws.String(cidr)}
 }
 
 func toEndpoint(id string) types.Route {
@@ -35,11 +39,11 @@ func blackhole(r types.Route) types.Route {
 var local = types.Route{GatewayId: aws.String("local"), DestinationCidrBlock: aws.String("10.0.0.0/16"), State: types.RouteStateActive}
 
 func mainTable(routes ...types.Route) types.RouteTable {
-	return types.RouteTable{Routes: append([]types.Route{local}, routes...), Associations: []types.RouteTableAssociation{{Main: aws.Bool(true)}}}
+	return types.RouteTable{RouteTableId: aws.String("rtb-main"), Routes: append([]types.Route{local}, routes...), Associations: []types.RouteTableAssociation{{Main: aws.Bool(true)}}}
 }
 
 func tableOf(subnet string, routes ...types.Route) types.RouteTable {
-	return types.RouteTable{Routes: append([]types.Route{local}, routes...), Associations: []types.RouteTableAssociation{{SubnetId: aws.String(subnet)}}}
+	return types.RouteTable{RouteTableId: aws.String("rtb-" + subnet), Routes: append([]types.Route{local}, routes...), Associations: []types.RouteTableAssociation{{SubnetId: aws.String(subnet)}}}
 }
 
 func TestPlace(t *testing.T) {
@@ -63,6 +67,17 @@ func TestPlace(t *testing.T) {
 			f.RouteTables = []types.RouteTable{mainTable(toNAT("nat-1"), toEndpoint("vpce-1"))}
 		}, "subnet-own", "vpce-1", nil},
 		"NAT": {func(f *Facts) { f.RouteTables = []types.RouteTable{mainTable(toNAT("nat-1"))} }, "subnet-own", "nat-1", nil},
+		"NAT that is not there yet": {func(f *Facts) {
+			f.RouteTables = []types.RouteTable{mainTable(toNAT("nat-1"))}
+			f.NATGateways = []types.NatGateway{{NatGatewayId: aws.String("nat-1"), State: types.NatGatewayStatePending}}
+		}, "", "", []string{"NAT gateway nat-1 is pending", "create-vpc-endpoint"}},
+		"NAT that works": {func(f *Facts) {
+			f.RouteTables = []types.RouteTable{mainTable(toNAT("nat-1"))}
+			f.NATGateways = []types.NatGateway{{NatGatewayId: aws.String("nat-1"), State: types.NatGatewayStateAvailable}}
+		}, "subnet-own", "nat-1", nil},
+		"a default route to a firewall": {func(f *Facts) {
+			f.RouteTables = []types.RouteTable{mainTable(types.Route{NetworkInterfaceId: aws.String("eni-firewall"), DestinationCidrBlock: aws.String("0.0.0.0/0")})}
+		}, "", "", []string{"eni-firewall", "create-vpc-endpoint"}},
 		"a transit gateway": {func(f *Facts) {
 			f.RouteTables = []types.RouteTable{mainTable(types.Route{TransitGatewayId: aws.String("tgw-1"), DestinationCidrBlock: aws.String("0.0.0.0/0")})}
 		}, "subnet-own", "tgw-1", nil},
@@ -88,8 +103,8 @@ func TestPlace(t *testing.T) {
 		}, "", "", []string{"vpce-1", "does not admit"}},
 		"no route tables":    {func(f *Facts) { f.RouteTables = nil }, "", "", []string{"no route table"}},
 		"no subnets":         {func(f *Facts) { f.Subnets = nil }, "", "", []string{"no subnet of vpc-1 in eu-central-1a"}},
-		"all full":           {func(f *Facts) { f.Subnets = []types.Subnet{subnet("subnet-own", 0), subnet("subnet-other", 0)} }, "", "", []string{"subnet-own has no free address", "subnet-other has no free address"}},
-		"DNS support is off": {func(f *Facts) { f.DNSSupport = false }, "", "", []string{"vpc-1", "DNS support off", "enableDnsSupport"}},
+		"all full":           {func(f *Facts) { f.Subnets = []types.Subnet{subnet("subnet-own", 0), subnet("subnet-other", 0)} }, "", "", []string{"subnet-own: no address of it is free", "subnet-other: no address of it is free"}},
+		"DNS support is off": {func(f *Facts) { f.DNSSupport = false }, "", "", []string{"vpc-1", "DNS support off", "--enable-dns-support"}},
 	} {
 		f := good()
 		row.change(&f)
@@ -109,10 +124,10 @@ func TestPlace(t *testing.T) {
 	}
 }
 
-func TestCandidates(t *testing.T) {
+func TestConfigured(t *testing.T) {
 	s := good().Settings
 	s.InstanceTypes = []string{"c7gn.large", "c6in.large", "a1.medium"}
-	list := candidates(s)
+	list := configured(s)
 	want := []events.Candidate{
 		{InstanceType: "c7gn.large", Image: "ami-arm", BinaryKey: "tools/arm", BinarySHA256: strings.Repeat("a", 64)},
 		{InstanceType: "c6in.large", Image: "ami-x86", BinaryKey: "tools/x86", BinarySHA256: strings.Repeat("b", 64)},
@@ -122,7 +137,7 @@ func TestCandidates(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 	delete(s.Images, events.ARM64)
-	if list := candidates(s); !slices.Equal(list, want[1:2]) {
+	if list := configured(s); !slices.Equal(list, want[1:2]) {
 		t.Errorf("without an image for arm64: %+v", list)
 	}
 }

@@ -46,7 +46,7 @@ func admits(f Facts, id string) (bool, string) {
 		return false, fmt.Sprintf("the policy of endpoint %s can't be read: %v", id, err)
 	}
 	needs := []need{{"s3:PutObject", events.CapturePrefix(f.Request.Capture) + "plan.json"}}
-	for _, c := range candidates(f.Settings) {
+	for _, c := range configured(f.Settings) {
 		needs = append(needs, need{"s3:GetObject", c.BinaryKey})
 	}
 	for _, n := range needs {

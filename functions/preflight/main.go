@@ -4,12 +4,12 @@ package main
 
 import (
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"flashtap/events"
 	"flashtap/functions/evidence"
 	"flashtap/functions/internal/boot"
+	"flashtap/functions/survey"
 )
 
 func main() {
@@ -17,10 +17,7 @@ func main() {
 		"FLASHTAP_DEPLOYMENT", "FLASHTAP_ACCOUNT", "AWS_REGION", "FLASHTAP_BUCKET", "FLASHTAP_LAUNCH_TEMPLATE_ID",
 		"FLASHTAP_COLLECTOR_ROLE_ID", "FLASHTAP_IMAGES", "FLASHTAP_BINARY_KEYS", "FLASHTAP_BINARY_DIGESTS",
 	}, func(cfg aws.Config, settings events.Settings) boot.Step[events.PreflightInput, events.PlanSummary] {
-		return preflight{
-			ec2:      ec2.NewFromConfig(cfg),
-			store:    evidence.Store{API: s3.NewFromConfig(cfg), Bucket: settings.Bucket},
-			settings: settings,
-		}.run
+		store := evidence.Store{API: s3.NewFromConfig(cfg), Bucket: settings.Bucket}
+		return preflight{store: store, survey: survey.New(cfg, store, settings, boot.Tool("preflight"))}.run
 	})
 }

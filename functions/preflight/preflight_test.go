@@ -9,13 +9,14 @@ import (
 
 	"flashtap/events"
 	"flashtap/functions/internal/boot"
+	"flashtap/functions/survey"
 	"flashtap/testutil/region"
 	"flashtap/testutil/region/ec2"
 	"flashtap/testutil/stage"
 )
 
 func step(s *stage.Stage) preflight {
-	return preflight{ec2: s.EC2API, store: s.Store, settings: s.Settings}
+	return preflight{store: s.Store, survey: survey.New(s.Config, s.Store, s.Settings, "flashtap preflight test")}
 }
 
 var begun = time.Date(2026, 11, 22, 3, 4, 5, 6, time.UTC)
@@ -141,12 +142,33 @@ func TestPreflightRefuses(t *testing.T) {
 	}
 }
 
-func TestDrawVNI(t *testing.T) {
-	seen := map[uint32]bool{}
-	for range 1000 {
-		seen[drawVNI()&(1<<24-1)] = true
+// TestConclude: the first of these classes that a failed verdict has names the error, and every reason is in it.
+func TestConclude(t *testing.T) {
+	var notMirrorable boot.NotMirrorable
+	var noPlace boot.NoPlace
+	var bad boot.BadRequest
+	for checks, want := range map[string]any{
+		"instance-state": &notMirrorable, "opt-out": &notMirrorable, "interface-type": &notMirrorable, "instance-family": &notMirrorable, "not-a-target": &notMirrorable,
+		"sessions": &notMirrorable, "shadowing": &notMirrorable, "target-limits": &notMirrorable, "placement": &noPlace, "collector": &noPlace,
+		"security-groups": &noPlace, "network-acls": &noPlace, "route": &noPlace, "bucket-key": &noPlace, "volume-key": &noPlace, "quotas": &noPlace,
+		"permissions": &noPlace, "request": &bad, "filter": &bad, "placement shadowing": &notMirrorable, "placement shadowing filter": &bad,
+	} {
+		var p events.Plan
+		for _, check := range strings.Fields(checks) {
+			p.Verdicts = append(p.Verdicts, events.Verdict{Check: check, Result: events.Fail, Reason: "why " + check, Remedy: "mend " + check})
+		}
+		p.Verdicts = append(p.Verdicts, events.Verdict{Check: "headroom", Result: events.Warn, Reason: "only a warning"})
+		_, err := conclude(p)
+		if err == nil || !errors.As(err, want) || strings.Contains(err.Error(), "only a warning") {
+			t.Errorf("%s: %v, want %T", checks, err, want)
+		}
+		for _, check := range strings.Fields(checks) {
+			if !strings.Contains(err.Error(), "why "+check) || !strings.Contains(err.Error(), "mend "+check) {
+				t.Errorf("%s: %v leaves something out", checks, err)
+			}
+		}
 	}
-	if len(seen) < 990 {
-		t.Errorf("1000 draws give %d numbers", len(seen))
+	if _, err := conclude(events.Plan{Verdicts: []events.Verdict{{Check: "endpoint", Result: events.Fixed}, {Check: "quotas", Result: events.Warn}}}); err != nil {
+		t.Errorf("nothing fails, and yet: %v", err)
 	}
 }

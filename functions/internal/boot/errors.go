@@ -28,6 +28,13 @@ func (e SourceBusy) Error() string {
 	return fmt.Sprintf("source %s: capture %s is over but not yet removed", e.Source, e.Capture)
 }
 
+// EndpointPending asks the state machine to try again: AWS has not opened the temporary endpoint yet.
+type EndpointPending struct{ Endpoint, State string }
+
+func (e EndpointPending) Error() string {
+	return fmt.Sprintf("endpoint %s is %s", e.Endpoint, e.State)
+}
+
 // NoCapacity says that AWS could run none of the instance types.
 type NoCapacity struct{ Tried []string }
 
@@ -54,6 +61,7 @@ func (NotMirrorable) StateMachineError()     {}
 func (NoPlace) StateMachineError()           {}
 func (BadRequest) StateMachineError()        {}
 func (SourceBusy) StateMachineError()        {}
+func (EndpointPending) StateMachineError()   {}
 func (NoCapacity) StateMachineError()        {}
 func (CollectorNotReady) StateMachineError() {}
 func (CollectorDied) StateMachineError()     {}

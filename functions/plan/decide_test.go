@@ -31,18 +31,85 @@ func good() Facts {
 	s.BinaryDigests = map[string]string{events.ARM64: strings.Repeat("a", 64), events.X86_64: strings.Repeat("b", 64)}
 	ni := nic(source1, suspect, 0, "10.0.1.10")
 	ni.VpcId, ni.SubnetId, ni.AvailabilityZone, ni.MacAddress = aws.String("vpc-1"), aws.String("subnet-own"), aws.String("eu-central-1a"), aws.String("02:00:00:00:00:01")
+	ni.Groups = []types.GroupIdentifier{{GroupId: aws.String("sg-own")}}
+	s.BucketKeyARN, s.VolumeKeyARN = bucketKey, volumeKey
+	s.Roles = map[string]string{"launch": roleARN + "launch", "mirror": roleARN + "mirror", "teardown": roleARN + "teardown"}
+	s.ScheduleRoleARN, s.ScheduleGroup = roleARN+"scheduler", "flashtap-prod"
 	draws := uint32(0)
 	return Facts{
 		Settings: s, Tool: "flashtap preflight test",
 		Request: events.Request{Capture: capture1, NetworkInterfaceID: source1},
 		Start:   now.Add(-time.Minute), Now: now, Interface: ni, Why: "the request names it",
-		Instance:     &types.Instance{InstanceId: aws.String(suspect), InstanceType: "m5.large"},
+		Instance:     &types.Instance{InstanceId: aws.String(suspect), InstanceType: "m5.large", State: &types.InstanceState{Name: types.InstanceStateNameRunning}},
+		Finding:      Known[*events.Finding](nil),
 		Subnets:      []types.Subnet{subnet("subnet-own", 200), subnet("subnet-other", 200)},
 		RouteTables:  []types.RouteTable{mainTable(toEndpoint("vpce-1"))},
+		ACLs:         []types.NetworkAcl{acl("acl-open", []string{"subnet-own", "subnet-other"}, allowAll(100, true), allowAll(100, false))},
+		Groups:       []types.SecurityGroup{{GroupId: aws.String("sg-own"), GroupName: aws.String("web"), IpPermissions: anyone(), IpPermissionsEgress: anyone()}},
 		Endpoints:    []types.VpcEndpoint{{VpcEndpointId: aws.String("vpce-1")}},
 		S3PrefixList: s3List, DNSSupport: true,
+		Types:     Known([]types.InstanceTypeInfo{kind("m5.large", 2, 0.75), kind("c7gn.large", 2, 6.25), kind("c6gn.large", 2, 3), kind("c6in.large", 2, 3.125), kind("c7g.large", 2, 0.937), kind("c7i.large", 2, 0.781)}),
+		Offered:   Known(s.InstanceTypes),
+		Load:      Known(Load{Periods: []Period{{At: now.Add(-10 * time.Minute), Seconds: 300, In: 1e6, Out: 1e6}}}),
+		UsedVCPUs: Known(10.0), VCPUQuota: Known(64.0), GroupQuota: Known(2500.0),
+		BucketKey: Known(Key{ARN: bucketKey, State: "Enabled", Usage: "ENCRYPT_DECRYPT"}), VolumeKey: Known(Key{ARN: volumeKey, State: "Enabled", Usage: "ENCRYPT_DECRYPT"}),
+		Rights:  Known(allowed(s, ni)),
 		DrawVNI: func() uint32 { draws++; return 0xabc000 + draws },
 	}
+}
+
+const (
+	roleARN   = "arn:aws:iam::111122223333:role/flashtap-prod-"
+	bucketKey = "arn:aws:kms:eu-central-1:111122223333:key/b"
+	volumeKey = "arn:aws:kms:eu-central-1:111122223333:key/v"
+)
+
+// allowed are the decisions of an IAM that allows all that is asked about.
+func allowed(s events.Settings, ni types.NetworkInterface) []Decision {
+	var list []Decision
+	for _, sim := range Simulations(s, ni) {
+		for _, r := range sim.Rights {
+			list = append(list, Decision{Step: sim.Step, Role: sim.Role, Action: r.Action, Resource: r.Resource, Decision: "allowed"})
+		}
+	}
+	return list
+}
+
+func kind(name string, vcpus int32, gbps float64) types.InstanceTypeInfo {
+	return types.InstanceTypeInfo{InstanceType: types.InstanceType(name), VCpuInfo: &types.VCpuInfo{DefaultVCpus: aws.Int32(vcpus)},
+		NetworkInfo: &types.NetworkInfo{NetworkCards: []types.NetworkCardInfo{{NetworkCardIndex: aws.Int32(0), BaselineBandwidthInGbps: aws.Float64(gbps)}}}}
+}
+
+func anyone() []types.IpPermission {
+	return []types.IpPermission{{IpProtocol: aws.String("-1"), IpRanges: []types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}}}}
+}
+
+func acl(id string, subnets []string, entries ...types.NetworkAclEntry) types.NetworkAcl {
+	a := types.NetworkAcl{NetworkAclId: aws.String(id), Entries: entries}
+	for _, s := range subnets {
+		a.Associations = append(a.Associations, types.NetworkAclAssociation{SubnetId: aws.String(s)})
+	}
+	return a
+}
+
+func allowAll(number int32, egress bool) types.NetworkAclEntry {
+	return types.NetworkAclEntry{RuleNumber: aws.Int32(number), Egress: aws.Bool(egress), Protocol: aws.String("-1"), CidrBlock: aws.String("0.0.0.0/0"), RuleAction: types.RuleActionAllow}
+}
+
+// entry is a rule about ports of TCP (6) or UDP (17).
+func entry(number int32, egress bool, protocol, cidr string, from, to int32, action types.RuleAction) types.NetworkAclEntry {
+	return types.NetworkAclEntry{RuleNumber: aws.Int32(number), Egress: aws.Bool(egress), Protocol: aws.String(protocol), CidrBlock: aws.String(cidr),
+		PortRange: &types.PortRange{From: aws.Int32(from), To: aws.Int32(to)}, RuleAction: action}
+}
+
+// sameRules compares filters without regard to the order in which they list their rules.
+func sameRules(a, b events.Filter) bool {
+	if a.DNS != b.DNS || len(a.Rules) != len(b.Rules) {
+		return false
+	}
+	return !slices.ContainsFunc(a.Rules, func(r events.FilterRule) bool {
+		return !slices.ContainsFunc(b.Rules, func(o events.FilterRule) bool { return reflect.DeepEqual(r, o) })
+	})
 }
 
 func session(number int32, id, eni string, vni int32) types.TrafficMirrorSession {
@@ -78,7 +145,7 @@ func TestDecideGood(t *testing.T) {
 	if p.Source != want {
 		t.Errorf("source %+v, want %+v", p.Source, want)
 	}
-	if p.Mirror.SessionNumber != 1 || p.Mirror.VNI != 0xabc001 || !reflect.DeepEqual(p.Mirror.Filter, events.EverythingFilter()) {
+	if p.Mirror.SessionNumber != 1 || p.Mirror.VNI != 0xabc001 || !sameRules(p.Mirror.Filter, events.EverythingFilter()) || p.Profile != events.ProfileEverything {
 		t.Errorf("mirror %+v", p.Mirror)
 	}
 	// What is there before the session also takes time, and must not take it from the capture.
@@ -171,7 +238,7 @@ func TestDecide(t *testing.T) {
 		"both are left out, both named": {func(f *Facts) {
 			f.Interface = withAddresses(f.Interface, "10.0.1.10", "2001:db8::1")
 			f.Request.Filter = ipv4Only(false)
-		}, "filter", events.Warn, "no rule accepts IPv6; DNS"},
+		}, "filter", events.Warn, "no rule accepts IPv6. DNS"},
 
 		"no image for any type":   {func(f *Facts) { f.Settings.Images = nil }, "collector", events.Fail, "FLASHTAP_IMAGES"},
 		"no program for any type": {func(f *Facts) { f.Settings.BinaryKeys = nil }, "collector", events.Fail, "FLASHTAP_BINARY_KEYS"},
@@ -212,13 +279,13 @@ func TestSessionNumber(t *testing.T) {
 		says   string
 	}{
 		"none there":                       {nil, 0, 1, events.Pass, "0 of 3"},
-		"after the highest":                {[]types.TrafficMirrorSession{session(5, "tms-1", source1, 1), session(9, "tms-2", source1, 2)}, 0, 10, events.Warn, "number 10"},
+		"after the highest":                {[]types.TrafficMirrorSession{session(5, "tms-1", source1, 1), session(9, "tms-2", source1, 2)}, 0, 10, events.Pass, "number 10"},
 		"others' interfaces do not count":  {[]types.TrafficMirrorSession{session(5, "tms-1", "eni-other", 1)}, 0, 1, events.Pass, "0 of 3"},
-		"the highest is the last possible": {[]types.TrafficMirrorSession{session(32766, "tms-1", source1, 1), session(1, "tms-2", source1, 2)}, 0, 2, events.Warn, "number 2"},
+		"the highest is the last possible": {[]types.TrafficMirrorSession{session(32766, "tms-1", source1, 1), session(1, "tms-2", source1, 2)}, 0, 2, events.Pass, "number 2"},
 		"three there":                      {[]types.TrafficMirrorSession{session(1, "tms-1", source1, 1), session(2, "tms-2", source1, 2), session(3, "tms-3", source1, 3)}, 0, 0, events.Fail, "AWS allows 3"},
 		"three there, a number asked for":  {[]types.TrafficMirrorSession{session(1, "tms-1", source1, 1), session(2, "tms-2", source1, 2), session(3, "tms-3", source1, 3)}, 7, 0, events.Fail, "AWS allows 3"},
 		"asked for":                        {nil, 77, 77, events.Pass, "number 77"},
-		"asked for, before those there":    {[]types.TrafficMirrorSession{session(5, "tms-1", source1, 1)}, 2, 2, events.Warn, "number 2"},
+		"asked for, before those there":    {[]types.TrafficMirrorSession{session(5, "tms-1", source1, 1)}, 2, 2, events.Pass, "number 2"},
 		"asked for and taken":              {[]types.TrafficMirrorSession{session(5, "tms-1", source1, 1)}, 5, 0, events.Fail, "taken by tms-1"},
 		"asked for and taken on another's": {[]types.TrafficMirrorSession{session(5, "tms-1", "eni-other", 1)}, 5, 5, events.Pass, "number 5"},
 	} {
