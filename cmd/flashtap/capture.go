@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,15 +22,17 @@ func captureCommand() command {
 		name: "capture", operands: "INTERFACE|INSTANCE", least: 1, most: 1, remote: true,
 		summary: "start a capture by hand",
 		about: `Starts an execution of the capture state machine for one network interface, or for the primary interface of an
-instance. Everything is checked again there: whether the source can be mirrored, and where a collector can stand. What
-the flags leave open, the deployment decides. The capture ends by itself, and everything made for it is removed.
+instance. Everything is checked again there: whether the source can be mirrored, and where a collector can stand;
+flashtap preflight tells it beforehand. What the flags leave open, the deployment decides. The capture ends by itself,
+and everything made for it is removed.
 
 With --wait the phases are shown as they pass, and the exit code tells the outcome. Interrupting the wait does not end
 the capture.`,
 		examples: []example{
 			{"flashtap capture eni-0a1b2c3d4e5f60718", "with the deployment's defaults"},
 			{"flashtap capture i-0a1b2c3d4e5f60718 --duration 30m --reason 'beaconing seen in DNS logs' --case IR-2041", ""},
-			{"flashtap capture eni-0a1b2c3d4e5f60718 --packet-length 128 --max-bytes 2GiB --wait", "headers only, and wait for the verdict"},
+			{"flashtap capture eni-0a1b2c3d4e5f60718 --profile headers --max-bytes 2GiB --wait", "headers only, and wait for the verdict"},
+			{"flashtap capture eni-0a1b2c3d4e5f60718 --control 203.0.113.0/24", "without the SSH and RDP of your own bastion"},
 			{"flashtap capture eni-0a1b2c3d4e5f60718 --filter dns-only.json --output json", ""},
 		},
 		setup: func(t *tool, flags *flag.FlagSet) runner {
@@ -42,39 +43,15 @@ the capture.`,
 	}
 }
 
-// captureFlags are what a person may choose about a capture.
+// captureFlags are what a person may choose and say about a capture.
 type captureFlags struct {
-	options    events.Options
-	filter     string
+	optionFlags
 	reason, id string
 	wait       bool
 }
 
 func (c *captureFlags) register(flags *flag.FlagSet) {
-	flags.Func("duration", fmt.Sprintf("how long to capture, a `TIME` from %s to %s (default: the deployment's)",
-		spanText(events.MinDuration), spanText(events.MaxDuration)), func(text string) error {
-		d, err := parseSpan(text)
-		if err == nil && (d < events.MinDuration || d > events.MaxDuration) {
-			err = fmt.Errorf("want %s to %s", spanText(events.MinDuration), spanText(events.MaxDuration))
-		}
-		c.options.DurationSeconds = int(d / time.Second)
-		return err
-	})
-	flags.Func("max-bytes", "end the capture after this `SIZE` of packets, like 2GiB (default: the deployment's)", func(text string) (err error) {
-		c.options.MaxBytes, err = parseSize(text)
-		return err
-	})
-	flags.Func("packet-length", fmt.Sprintf("keep only the first `N` bytes of each frame, %d to %d (default: whole frames)", events.MinPacketLength, events.MaxPacketLength),
-		func(text string) (err error) {
-			c.options.PacketLength, err = parseCount(text, events.MinPacketLength, events.MaxPacketLength, ", or leave it out for whole frames")
-			return err
-		})
-	flags.Func("session-number", fmt.Sprintf("`N` of the mirror session, 1 to %d; AWS tries lower ones first (default: the lowest free one)", events.MaxSessionNumber),
-		func(text string) (err error) {
-			c.options.SessionNumber, err = parseCount(text, 1, events.MaxSessionNumber, ", or leave it out for the lowest free one")
-			return err
-		})
-	flags.StringVar(&c.filter, "filter", "", `JSON `+"`FILE`"+` with a filter, {"rules": [...], "dns": true} (default: everything)`)
+	c.optionFlags.register(flags)
 	flags.StringVar(&c.reason, "reason", "", "why, `TEXT` in your words; kept with the evidence")
 	flags.StringVar(&c.id, "case", "", "`ID` of the investigation it belongs to; kept with the evidence")
 	flags.BoolVar(&c.wait, "wait", false, "show the phases until the capture is sealed")
@@ -83,58 +60,14 @@ func (c *captureFlags) register(flags *flag.FlagSet) {
 // request is what the state machine is asked. It does not name the capture: preflight does, from the start of the
 // execution, since a wrong clock on this machine must not move a deadline.
 func (c captureFlags) request(source string) (events.Request, error) {
-	r := events.Request{Case: c.id, Reason: c.reason, Options: c.options}
-	switch {
-	case events.IsNetworkInterfaceID(source):
-		r.NetworkInterfaceID = source
-	case events.IsInstanceID(source):
-		r.InstanceID = source
-	default:
-		return r, usage(fmt.Sprintf("%q: neither an interface id like eni-0a1b2c3d4e5f60718 nor an instance id like i-0a1b2c3d4e5f60718", source), "")
-	}
-	if c.filter != "" {
-		filter, err := readFilter(c.filter)
-		if err != nil {
-			return r, err
-		}
-		r.Filter = &filter
-	}
-	if err := r.Validate(); err != nil {
-		return r, usage(strings.ReplaceAll(err.Error(), "\n", "; "), "")
-	}
-	return r, nil
+	r, err := c.optionFlags.request(source)
+	r.Case, r.Reason = c.id, c.reason
+	return r, err
 }
 
 // executionName is unique for a source and second. It is no capture id, which it might contradict by a second.
 func executionName(source string, now time.Time) string {
 	return "by-hand-" + now.UTC().Format("20060102T150405Z") + "-" + source
-}
-
-// maxFilter is more than ten rules can need.
-const maxFilter = 64 << 10
-
-func readFilter(file string) (events.Filter, error) {
-	var f events.Filter
-	body, err := readFile(file, maxFilter)
-	if err != nil {
-		return f, fmt.Errorf("--filter: %w", err)
-	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields()
-	err = dec.Decode(&f)
-	if err == nil {
-		if _, more := dec.Token(); more != io.EOF {
-			err = errors.New("something follows the JSON object")
-		}
-	}
-	if err == nil {
-		err = f.Validate()
-	}
-	if err != nil {
-		return f, usage(fmt.Sprintf("--filter %s: %v", file, err), `write it like {"dns": true, "rules": [{"number": 100, "direction": "egress", "action": "accept", `+
-			`"protocol": 6, "sourceCidr": "0.0.0.0/0", "destinationCidr": "0.0.0.0/0", "destinationPorts": {"from": 443, "to": 443}}]}`)
-	}
-	return f, nil
 }
 
 // readFile reads a whole file of at most limit bytes.

@@ -29,7 +29,7 @@ type example struct{ line, says string }
 
 // commands lists every command in the order of the help.
 func commands() []command {
-	return []command{captureCommand(), listCommand(), statusCommand(), stopCommand(), findingCommand(), decapCommand(), versionCommand(), helpCommand()}
+	return []command{captureCommand(), listCommand(), statusCommand(), stopCommand(), verifyCommand(), pullCommand(), preflightCommand(), planCommand(), findingCommand(), decapCommand(), versionCommand(), helpCommand()}
 }
 
 func commandNames() []string {

@@ -25,6 +25,9 @@ func TestExamplesAreRight(t *testing.T) {
 		for _, e := range c.examples {
 			line, _, _ := strings.Cut(e.line, " <") // what the shell keeps for itself
 			args := words.FindAllString(line, -1)
+			for i := range args {
+				args[i] = strings.Trim(args[i], "'")
+			}
 			if len(args) < 2 || args[0] != "flashtap" || commandNamed(args[1]) == nil {
 				t.Errorf("example %q names no command", e.line)
 				continue

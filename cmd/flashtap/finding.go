@@ -13,11 +13,12 @@ import (
 func findingCommand() command {
 	return command{
 		name: "finding", operands: "FILE", least: 1, most: 1,
-		summary: "say what a finding or request would lead to, without AWS",
+		summary: "say what a finding or request would lead to, without asking AWS",
 		about: `Reads an event as EventBridge delivers it, or the bare finding or request inside it (GuardDuty, Security Hub in both
 formats, a capture request), and says which interfaces would be captured and how, or why none would be and what to do
-about it. FILE - is standard input. Nothing is sent anywhere. Which account and Region the deployment serves is taken
-from FLASHTAP_ACCOUNT and AWS_REGION, when both are set.`,
+about it. FILE - is standard input. Nothing is sent anywhere, so nothing is known of the suspect as it is now; flashtap
+plan --finding asks AWS as well. Which account and Region the deployment serves is taken from FLASHTAP_ACCOUNT and
+AWS_REGION, when both are set.`,
 		examples: []example{
 			{"flashtap finding event.json", ""},
 			{"flashtap finding - --output json < event.json", "exit code 3: it leads to no capture"},
@@ -53,12 +54,7 @@ func (t *tool) finding(file string) error {
 	if err != nil {
 		return err
 	}
-	var event []byte
-	if file == "-" {
-		event, err = readAll(t.in, "standard input", maxEvent)
-	} else {
-		event, err = readFile(file, maxEvent)
-	}
+	event, err := t.readEvent(file)
 	if err != nil {
 		return err
 	}
@@ -73,6 +69,14 @@ func (t *tool) finding(file string) error {
 		return ended(exitRefused)
 	}
 	return nil
+}
+
+// readEvent reads a finding or request from a file; - is standard input.
+func (t *tool) readEvent(file string) ([]byte, error) {
+	if file == "-" {
+		return readAll(t.in, "standard input", maxEvent)
+	}
+	return readFile(file, maxEvent)
 }
 
 func readFinding(event []byte, settings events.Settings) (reading, error) {
@@ -177,12 +181,27 @@ func (r reading) text() string {
 		field("peers", "%s", strings.Join(f.Remotes, ", "))
 	}
 	o := r.Options
-	field("how", "%s, at most %s, %s, %s", secondsText(o.DurationSeconds), sizeText(o.MaxBytes), lengthText(o.PacketLength), filterText(*o.Filter))
+	field("how", "%s, at most %s, %s", secondsText(o.DurationSeconds), sizeText(o.MaxBytes), wantedText(o))
 	field("verdict", "a capture, unless one of the same interface runs already")
 	for _, u := range r.Notes {
 		field("note", "%s", u)
 	}
 	return b.String()
+}
+
+// wantedText is what of the packets is asked for. Which rules come of it depends on the interface, and flashtap plan tells.
+func wantedText(o events.Options) string {
+	text := lengthText(o.PacketLength) + ", "
+	if o.Filter != nil {
+		return text + filterText(*o.Filter)
+	}
+	switch o.Profile {
+	case events.ProfileFinding:
+		return text + "what the finding is about"
+	case events.ProfileHeaders:
+		return "headers of everything, with the VPC's DNS"
+	}
+	return text + "everything, with the VPC's DNS"
 }
 
 func orUnknown(s string) string {

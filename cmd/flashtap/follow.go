@@ -178,6 +178,11 @@ func (f *follower) advance(at time.Time, now events.WatchResult) error {
 		if err := f.line(at, now.Status, now.Reason); err != nil {
 			return err
 		}
+		if now.Remedy != "" {
+			if err := f.line(at, "  fix", now.Remedy); err != nil {
+				return err
+			}
+		}
 	}
 	if now.Packets == before.Packets && now.Segments == before.Segments && now.Lost == before.Lost {
 		return nil

@@ -60,6 +60,7 @@ func overview() manual {
 		{"FLASHTAP_ACCOUNT", "the account that the deployment serves"},
 		{"AWS_REGION", "the Region that the deployment serves"},
 		{"AWS_PROFILE", "and all else that the AWS SDK reads, AWS_ENDPOINT_URL included"},
+		{"FLASHTAP_...", "preflight and plan need all that the deployment has (README, \"Drill\")"},
 	}}
 	for _, c := range commands() {
 		m.Commands = append(m.Commands, helpOn(c))
@@ -108,8 +109,12 @@ func helpOn(c command) page {
 func (p page) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "flashtap %s: %s\n\nUsage: %s\n\n%s\n\nFlags:\n", p.Name, p.Summary, p.Usage, p.About)
+	width := 23
 	for _, f := range p.Flags {
-		fmt.Fprintf(&b, "  %-23s %s\n", f.Name, f.Means)
+		width = max(width, len(f.Name))
+	}
+	for _, f := range p.Flags {
+		fmt.Fprintf(&b, "  %-*s %s\n", width, f.Name, f.Means)
 	}
 	b.WriteString("\nExamples:\n")
 	for _, e := range p.Examples {

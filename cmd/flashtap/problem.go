@@ -21,6 +21,9 @@ const (
 	exitRefused     = 3
 	exitNotFound    = 4
 	exitIncomplete  = 5
+	exitUnverified  = 6
+	exitBroken      = 7
+	exitUnsealed    = 8
 	exitInterrupted = 130
 )
 
@@ -34,7 +37,10 @@ var exitCodes = []struct {
 	{exitUsage, "wrong use: a flag, an operand or a setting, and what would be right was named"},
 	{exitRefused, "refused: no capture comes of it, or the thing is not provably ours"},
 	{exitNotFound, "not found: no such capture, file, bucket or state machine"},
-	{exitIncomplete, "with --wait: sealed, but the evidence is incomplete or holds no packets"},
+	{exitIncomplete, "sealed, but the evidence is incomplete or holds no packets (capture --wait, verify, pull)"},
+	{exitUnverified, "the evidence is consistent, but who signed it is not verified (verify, pull)"},
+	{exitBroken, "the evidence is broken: something in it is not as it must be (verify, pull)"},
+	{exitUnsealed, "the evidence is not sealed; it holds up to the last checkpoints (verify, pull)"},
 	{exitInterrupted, "interrupted while waiting; the capture itself goes on"},
 }
 

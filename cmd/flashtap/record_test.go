@@ -13,7 +13,7 @@ import (
 func TestJudge(t *testing.T) {
 	start := time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC)
 	c := events.NewCaptureID(start, "eni-0a1b2c3d")
-	planned := plan(c, 15*time.Minute)
+	planned := planOf(c, 15*time.Minute)
 	waited := planned
 	waited.CreatedAt, waited.Deadline = start.Add(5*time.Hour), start.Add(5*time.Hour+15*time.Minute)
 	noGo := planned
@@ -51,7 +51,7 @@ func TestJudge(t *testing.T) {
 }
 
 func TestForeignInstances(t *testing.T) {
-	p := plan(events.NewCaptureID(time.Now(), "eni-0a1b2c3d"), time.Minute)
+	p := planOf(events.NewCaptureID(time.Now(), "eni-0a1b2c3d"), time.Minute)
 	ours := map[string]string{events.TagCapture: string(p.Capture), events.TagDeployment: deployed, templateTag: templateID}
 	for name, row := range map[string]struct {
 		change  func(tags map[string]string)

@@ -21,8 +21,8 @@ func putObject(server *s3.Server, bucket, key string, body io.Reader) error {
 
 const collectorID = "i-0c011ec70c011ec70"
 
-// plan is that of a capture that began when its id says.
-func plan(c events.CaptureID, length time.Duration) events.Plan {
+// planOf is the plan of a capture that began when its id says.
+func planOf(c events.CaptureID, length time.Duration) events.Plan {
 	start, err := c.Start()
 	if err != nil {
 		panic(err) // ids in tests are made by NewCaptureID

@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 	var buckets atomic.Int64
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: true, RequireUniqueNames: true, ContinueOnError: true, UpdateScripts: *update,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "account": change},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "account": change, "evidence": leaveEvidence, "spoil": spoil},
 		Setup: func(e *testscript.Env) error {
 			a := newAccount(t, bucket, "flashtap-"+strconv.FormatInt(buckets.Add(1), 10))
 			e.Defer(a.close)
@@ -116,26 +116,32 @@ func (a *account) setStep(name string, s step) {
 var changes = map[string]func(a *account, id func(string) events.CaptureID){
 	// holds-captures fills the bucket with a capture in every state, and EC2 with what the running one has made.
 	"holds-captures": func(a *account, id func(string) events.CaptureID) {
-		running := plan(id("RUNNING"), 15*time.Minute)
+		running := planOf(id("RUNNING"), 15*time.Minute)
 		a.begin(running)
 		a.inhabit(running)
-		sealed := plan(id("SEALED"), 15*time.Minute)
+		sealed := planOf(id("SEALED"), 15*time.Minute)
 		a.begin(sealed)
 		a.seal(sealed, events.VerdictIncomplete, "3 packets could not be written")
-		refused := plan(id("REFUSED"), 15*time.Minute)
+		refused := planOf(id("REFUSED"), 15*time.Minute)
 		refused.Go = false
 		refused.Verdicts = []events.Verdict{{Check: "instance-family", Result: events.Fail, Reason: "AWS does not mirror t2.micro", Remedy: "capture a peer"}}
 		a.put(events.PlanKey(refused.Capture), refused)
-		a.begin(plan(id("UNSEALED"), 15*time.Minute))
+		a.begin(planOf(id("UNSEALED"), 15*time.Minute))
 		a.put(events.FindingKey(id("GONE")), map[string]any{"detail-type": "GuardDuty Finding", "source": "aws.guardduty",
 			"detail": map[string]any{"type": "Trojan:EC2/DGADomainRequest.B", "resource": map[string]any{"resourceType": "Instance"}}})
-		joined := plan(id("JOINED"), 15*time.Minute)
+		joined := planOf(id("JOINED"), 15*time.Minute)
 		a.put(events.PlanKey(joined.Capture), joined)
 		a.put(events.CustodyKey(joined.Capture, "guard", events.ActJoined), events.CustodyEntry{Version: 1, Capture: joined.Capture, Actor: "guard", Act: events.ActJoined,
 			Detail: map[string]string{"to": string(id("RUNNING"))}})
-		old := plan(id("OLD"), time.Hour)
+		old := planOf(id("OLD"), time.Hour)
 		a.begin(old)
 		a.seal(old, events.VerdictComplete)
+	},
+	// is-silent records what watch does when no packet of the running capture arrives.
+	"is-silent": func(a *account, id func(string) events.CaptureID) {
+		c := id("RUNNING")
+		a.put(events.CustodyKey(c, "watch", "silent-"+events.CauseRoute), events.CustodyEntry{Version: 1, Capture: c, Actor: "watch", Act: "silent-" + events.CauseRoute,
+			At: time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC), Detail: map[string]string{"reason": "no packet within 120 s: route: blackhole", "remedy": "replace the route"}})
 	},
 	"refuses-the-source": func(a *account, _ func(string) events.CaptureID) {
 		a.setStep("preflight", func(map[string]any) (any, error) {

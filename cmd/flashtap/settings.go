@@ -16,6 +16,14 @@ var needs = map[string]struct{ what, fix string }{
 	"FLASHTAP_STATE_MACHINE_ARN": {"which state machine captures", "give --state-machine ARN or set FLASHTAP_STATE_MACHINE_ARN"},
 	"FLASHTAP_DEPLOYMENT":        {"which deployment this is about", "give --deployment NAME or set FLASHTAP_DEPLOYMENT"},
 	"FLASHTAP_SCHEDULE_GROUP":    {"which group holds the deployment's schedules", "set FLASHTAP_SCHEDULE_GROUP"},
+
+	"FLASHTAP_ACCOUNT":            {"which account the deployment serves", "set FLASHTAP_ACCOUNT"},
+	"AWS_REGION":                  {"which AWS Region the deployment is in", "set AWS_REGION"},
+	"FLASHTAP_LAUNCH_TEMPLATE_ID": {"which launch template collectors have", "set FLASHTAP_LAUNCH_TEMPLATE_ID"},
+	"FLASHTAP_COLLECTOR_ROLE_ID":  {"which role collectors have", "set FLASHTAP_COLLECTOR_ROLE_ID"},
+	"FLASHTAP_IMAGES":             {"which images collectors have", "set FLASHTAP_IMAGES"},
+	"FLASHTAP_BINARY_KEYS":        {"where the collector's programs are", "set FLASHTAP_BINARY_KEYS"},
+	"FLASHTAP_BINARY_DIGESTS":     {"which collector's programs are meant", "set FLASHTAP_BINARY_DIGESTS"},
 }
 
 // settings reads the environment as the functions do, lets flags override it, and demands those named.
@@ -37,7 +45,10 @@ func (t *tool) settings(required ...string) (events.Settings, error) {
 			fixes = append(fixes, needs[name].fix)
 		}
 	}
-	if len(missing) > 0 {
+	switch {
+	case len(missing) > 3:
+		return s, usage("not said: "+strings.Join(missing, ", nor "), "load the deployment's settings: the README, \"Drill\", shows how to get them from Parameter Store")
+	case len(missing) > 0:
 		return s, usage("not said: "+strings.Join(missing, ", nor "), strings.Join(fixes, "; ")+"; the deployment's functions have the same variables")
 	}
 	return s, nil

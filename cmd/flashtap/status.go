@@ -42,6 +42,7 @@ type standing struct {
 	FindingType string              `json:"findingType,omitempty"`
 	Plan        *events.Plan        `json:"plan,omitempty"`
 	Progress    *events.Checkpoint  `json:"progress,omitempty"`    // the collector's latest checkpoint
+	Silence     []silence           `json:"silence,omitempty"`     // why no packet came for a while, one for each cause that was found
 	Remaining   []events.Resource   `json:"remaining"`             // what exists in AWS; null when AWS could not be asked
 	Certificate *events.Certificate `json:"certificate,omitempty"` // the last one
 	Seal        *events.SealResult  `json:"seal,omitempty"`
@@ -72,6 +73,9 @@ func (t *tool) status(ctx context.Context, operand string) error {
 	if s.Progress, err = progress(ctx, store, c); err != nil {
 		return err
 	}
+	if s.Silence, err = silences(ctx, store, c); err != nil {
+		return err
+	}
 	if s.Certificate, err = lastCertificate(ctx, store, c); err != nil {
 		return err
 	}
@@ -83,6 +87,32 @@ func (t *tool) status(ctx context.Context, operand string) error {
 		s.Remaining = remaining
 	}
 	return errors.Join(t.show(s), asking)
+}
+
+// silence is a cause for which no packet of the source arrived, as watch found it.
+type silence struct {
+	Cause  string    `json:"cause"` // one of the causes in events
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason"`
+	Remedy string    `json:"remedy,omitempty"`
+}
+
+// silences reads what watch recorded of packets that did not come. They may have come later.
+func silences(ctx context.Context, store evidence.Store, c events.CaptureID) ([]silence, error) {
+	const act = "silent-"
+	list, err := store.List(ctx, events.CustodyPrefix(c)+"watch-"+act)
+	if err != nil {
+		return nil, err
+	}
+	var found []silence
+	for _, e := range list {
+		var entry events.CustodyEntry
+		if err := store.ReadJSON(ctx, e.Key, &entry); err != nil {
+			return nil, err
+		}
+		found = append(found, silence{Cause: strings.TrimPrefix(entry.Act, act), At: entry.At, Reason: entry.Detail["reason"], Remedy: entry.Detail["remedy"]})
+	}
+	return found, nil
 }
 
 // proofs are the settings by which what is ours is told: where the environment leaves them out, the plan knows them.
@@ -147,6 +177,12 @@ func (s standing) text() string {
 	} else if s.State == stateRunning {
 		field("collector", "has not said anything yet")
 	}
+	for _, no := range s.Silence {
+		field("silence", "%s: %s", timeText(no.At), no.Reason)
+		if no.Remedy != "" {
+			field("  fix", "%s", no.Remedy)
+		}
+	}
 	switch {
 	case s.Remaining == nil:
 		field("exists", "unknown: AWS could not be asked")
@@ -190,13 +226,20 @@ func (s standing) planText(field func(name, format string, args ...any)) {
 	}
 	field("source", "%s in %s, %s", source, p.Source.VPC, p.Source.AvailabilityZone)
 	field("limits", "%s, %s, %s; the latest end is %s", secondsText(p.Limits.DurationSeconds), sizeText(p.Limits.MaxBytes), lengthText(p.Mirror.PacketLength), timeText(p.Deadline))
-	field("mirror", "VNI %d, session number %d, %s", p.Mirror.VNI, p.Mirror.SessionNumber, filterText(p.Mirror.Filter))
+	profile := ""
+	if p.Profile != "" {
+		profile = "profile " + p.Profile + ": "
+	}
+	field("mirror", "VNI %d, session number %d, %s%s", p.Mirror.VNI, p.Mirror.SessionNumber, profile, filterText(p.Mirror.Filter))
 	if p.Go {
 		field("placement", "%s by way of %s", p.Collector.Subnet, p.Collector.S3Path)
 	}
 	for _, v := range p.Verdicts {
-		if v.Result == events.Warn {
+		switch v.Result {
+		case events.Warn:
 			field("warning", "%s", verdictsText([]events.Verdict{v}))
+		case events.Fixed:
+			field("fixed", "%s", verdictsText([]events.Verdict{v}))
 		}
 	}
 }
