@@ -24,7 +24,7 @@ import (
 // Call is one request as it was answered.
 type Call struct {
 	At        time.Time
-	Service   string // as it signs: ec2, s3, scheduler, states, sqs, events, lambda
+	Service   string // as it signs: ec2, s3, scheduler, states, sqs, events, lambda, kms, monitoring, servicequotas, iam
 	Operation string
 	Principal string // who called, as Environ named it
 	Instance  string // id, when it was called with the credentials of an instance's role
@@ -132,6 +132,16 @@ func (r *Region) handle(ctx context.Context, service string, c *model.Call, prin
 		return r.machines.handle(c.Operation, c.Params)
 	case "events":
 		return r.bus.handle(c.Operation, c.Params)
+	case "kms":
+		return r.KMS.Handle(c.Operation, c.Params)
+	case "servicequotas":
+		return r.Quotas.Handle(c.Operation, c.Params)
+	case "iam":
+		return r.IAM.Handle(c.Operation, c.Params)
+	case "monitoring":
+		return r.Metrics.Handle(c.Operation, c.Params)
+	case "sns":
+		return r.publish(c.Params)
 	case "sts":
 		return map[string]any{"Account": r.cfg.Account, "Arn": "arn:aws:iam::" + r.cfg.Account + ":root", "UserId": r.cfg.Account}, nil
 	}
@@ -175,7 +185,7 @@ func (r *Region) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	service = service.For(req)
 	id := requestID()
-	if regionName != r.cfg.Name {
+	if !r.isSignedFor(call.Service, regionName) {
 		r.refuse(w, service, call, id, foreignScope(regionName, service))
 		return
 	}
@@ -244,6 +254,13 @@ func (a *answerWriter) Write(p []byte) (int, error) {
 func foreignScope(name string, service *model.Service) error {
 	return &model.Violation{Kind: model.InvalidValue, Service: service.Name, Path: "Authorization",
 		Reason: "the credential is scoped to the Region " + name + ", which this is not"}
+}
+
+// isSignedFor says whether a service takes requests that are signed for this Region. IAM has one Region for a partition (IAM User
+// Guide, "Elements of an AWS API request signature"; General Reference, "IAM endpoints"), and the SDK signs for it; but for
+// the client's own where it is told another endpoint, as it is here.
+func (r *Region) isSignedFor(service, name string) bool {
+	return name == r.cfg.Name || service == "iam" && name == "us-east-1"
 }
 
 // turnAway answers a request that no service can be asked about.

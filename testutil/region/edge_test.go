@@ -244,7 +244,7 @@ func TestWhatLeavesTheModelIsRefusedAndRecorded(t *testing.T) {
 		{"a bucket's policy, which nobody here may write", "s3", "PUT", "/evidence?policy=", nil, "{}", 400, "<Code>", "PUT"},
 		{"a list of buckets", "s3", "GET", "/", nil, "", 400, "<Code>", "GET"},
 		{"a service that is not here", "dynamodb", "POST", "/", nil, "{}", 501, "dynamodb", "dynamodb"},
-		{"a service that is known and not here", "sns", "POST", "/", form, "Action=Publish&Version=2010-03-31&Message=x", 500, "sns.Publish", "sns.Publish"},
+		{"a service that is known and not here", "ssm", "POST", "/", http.Header{"Content-Type": {"application/x-amz-json-1.1"}, "X-Amz-Target": {"AmazonSSM.GetParameter"}}, `{"Name": "x"}`, 500, "ssm.GetParameter", "ssm.GetParameter"},
 		{"a body larger than any service takes", "ec2", "POST", "/", form, "Action=" + strings.Repeat("x", 9<<20), 413, "body", "body"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

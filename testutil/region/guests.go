@@ -193,8 +193,14 @@ func (g *guests) shutDown(instance string) {
 	}
 }
 
-// changed pulls the plug of an instance that EC2 no longer waits for.
+// changed lets an instance that was stopped boot again, and pulls the plug of an instance that EC2 no longer waits for.
 func (g *guests) changed(c ec2.StateChange) {
+	if c.State == "pending" { // it boots, perhaps again
+		g.mu.Lock()
+		delete(g.ended, c.InstanceID)
+		g.mu.Unlock()
+		return
+	}
 	if c.State != "terminated" && c.State != "stopped" {
 		return
 	}
@@ -206,7 +212,7 @@ func (g *guests) changed(c ec2.StateChange) {
 	}
 }
 
-// end notes that an instance boots no more; g.mu is held. (There is no StartInstances here.)
+// end notes that an instance boots no more, unless somebody starts it; g.mu is held.
 func (g *guests) end(instance string) {
 	if g.ended == nil {
 		g.ended = map[string]bool{}

@@ -28,7 +28,7 @@ import (
 )
 
 // scene is a VPC with a suspect, and an interface that copies of its packets can go to.
-type scene struct{ vpc, subnet, suspect, target string }
+type scene struct{ vpc, subnet, suspect, target, group string }
 
 func place(r *region.Region, vpc, subnet, suspect string) scene {
 	s := scene{vpc: r.EC2.AddVPC(regionec2.VPC{CIDR: vpc})}
@@ -36,7 +36,9 @@ func place(r *region.Region, vpc, subnet, suspect string) scene {
 	s.suspect = "eni-0123456789abcdef0"
 	r.EC2.AddInstance(regionec2.InstanceSeed{ID: "i-0123456789abcdef0", Type: "m5.large",
 		Interfaces: []regionec2.InterfaceSeed{{ID: s.suspect, Subnet: s.subnet, Address: suspect}}})
-	s.target = r.EC2.AddInterface(regionec2.InterfaceSeed{Subnet: s.subnet})
+	s.group = r.EC2.AddSecurityGroup(regionec2.SecurityGroup{VPC: s.vpc, Name: "collector"})
+	r.EC2.AddGroupRule(s.group, regionec2.GroupRule{Protocol: "udp", From: 4789, To: 4789, CIDR: suspect + "/32"})
+	s.target = r.EC2.AddInterface(regionec2.InterfaceSeed{Subnet: s.subnet, Groups: []string{s.group}})
 	return s
 }
 
@@ -371,6 +373,18 @@ func TestTrafficAndSessionsMeetInAnyOrder(t *testing.T) {
 		last := list[len(list)-1]
 		return last.vni == 77 && len(last.frame) <= 60
 	})
+	// What the network loses is counted, and nobody is told.
+	r.EC2.RemoveGroupRules(s.group, false)
+	time.Sleep(50 * time.Millisecond)
+	arrived := len(inbox.list())
+	eventually(t, "copies get lost", func() bool { return plane.Tally().Lost["security-group"] > 10 })
+	equal(t, "copies that got through a group without rules", len(inbox.list())-arrived, 0)
+	equal(t, "counted for the session", plane.Tally().Sessions[session].Lost > 10, true)
+	r.EC2.AddGroupRule(s.group, regionec2.GroupRule{Protocol: "udp", From: 4789, To: 4789, CIDR: net + "1.0/24"})
+	eventually(t, "copies arrive again", func() bool { return len(inbox.list()) > arrived+10 })
+	r.EC2.ChangeType("i-0123456789abcdef0", "m8g.large")
+	eventually(t, "nothing is mirrored from a type that is not supported", func() bool { return plane.Tally().Lost["source"] > 10 })
+
 	r.EC2.TerminateSuspect("i-0123456789abcdef0")
 	eventually(t, "the suspect's end ends the mirror", func() bool { return len(r.EC2.MirrorSessions()) == 0 })
 	time.Sleep(50 * time.Millisecond)

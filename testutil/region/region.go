@@ -18,11 +18,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"flashtap/testutil/region/cloudwatch"
 	"flashtap/testutil/region/ec2"
+	"flashtap/testutil/region/kms"
 	"flashtap/testutil/region/lambda"
 	"flashtap/testutil/region/model"
 	"flashtap/testutil/region/queue"
+	"flashtap/testutil/region/quotas"
 	"flashtap/testutil/region/schedule"
+	"flashtap/testutil/region/simulator"
 	"flashtap/testutil/s3"
 )
 
@@ -37,6 +41,8 @@ type Config struct {
 	Guest Guest
 	// EC2 sets the timing and faults of EC2; account, Region and hooks are filled in.
 	EC2 ec2.Config
+	// Metrics sets how CloudWatch has the region's own metrics: as late and as seldom as AWS's, by default.
+	Metrics MetricsConfig
 	// OuterIPv6 sends mirrored copies between the interfaces' IPv6 addresses.
 	OuterIPv6 bool
 	// ScheduleSpeed divides the intervals of rate schedules; default 1.
@@ -46,6 +52,10 @@ type Config struct {
 	Log               *slog.Logger // default: discards
 }
 
+// MetricsConfig says how the region's own metrics come. A zero is as in AWS: a sample every 5 minutes, which can be read 5
+// minutes later. A negative Lag is none.
+type MetricsConfig struct{ Every, Lag time.Duration }
+
 // Region is a running local Region.
 type Region struct {
 	EC2       *ec2.Service
@@ -53,8 +63,16 @@ type Region struct {
 	Queues    *queue.Service
 	Schedules *schedule.Service
 	S3        *s3.Server
+	KMS       *kms.Service
+	Quotas    *quotas.Service
+	IAM       *simulator.Service
+	Metrics   *cloudwatch.Service
+
+	// SigningKey is the ARN of a KMS key that signs: ECC_NIST_P256, SIGN_VERIFY.
+	SigningKey string
 
 	cfg      Config
+	topics   topics
 	log      *slog.Logger
 	ctx      context.Context
 	stop     context.CancelFunc
@@ -103,6 +121,11 @@ func Start(cfg Config) (*Region, error) {
 	r.Schedules = schedule.New(schedule.Config{Region: cfg.Name, AccountID: cfg.Account, Speed: cfg.ScheduleSpeed, Invoke: r.fire, DeadLetter: r.bury})
 	r.bus.region, r.machines.region, r.traffic.region, r.guests.region = r, r, r, r
 	r.EC2 = ec2.New(r.ec2Config())
+	r.KMS = kms.New(kms.Config{Account: cfg.Account, Region: cfg.Name})
+	r.SigningKey = r.KMS.AddKey(kms.Key{Spec: kms.ECCP256, Description: "signs"})
+	r.Quotas = &quotas.Service{Known: r.knownQuotas, Account: cfg.Account, Region: cfg.Name}
+	r.IAM = &simulator.Service{}
+	r.Metrics = cloudwatch.New(cloudwatch.Config{Every: cfg.Metrics.Every, Lag: cfg.Metrics.Lag, Known: r.knownSamples})
 	r.server = &http.Server{Handler: r, ReadHeaderTimeout: time.Minute}
 	r.work.Go(func() {
 		if err := r.server.Serve(r.listener); !errors.Is(err, http.ErrServerClosed) {
@@ -114,7 +137,7 @@ func Start(cfg Config) (*Region, error) {
 
 func (r *Region) ec2Config() ec2.Config {
 	cfg := r.cfg.EC2
-	cfg.Account, cfg.Region = r.cfg.Account, r.cfg.Name
+	cfg.Account, cfg.Region, cfg.OuterIPv6 = r.cfg.Account, r.cfg.Name, r.cfg.OuterIPv6
 	cfg.Hooks = ec2.Hooks{
 		Boot: r.guests.boot, Stop: r.guests.shutDown, Tagged: r.guests.tagged, Mirrors: r.traffic.mirrors,
 		Event: func(source, kind string, detail any) {

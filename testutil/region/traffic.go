@@ -48,7 +48,7 @@ func (r *Region) AddTraffic(eni string, cfg dataplane.Config) (*dataplane.Plane,
 	return plane, nil
 }
 
-// mirrors is EC2's word on which sessions work now. EC2 tells one change after the other.
+// mirrors is EC2's word on which sessions there are now, and what loses their copies. EC2 tells one change after the other.
 func (t *traffic) mirrors(sessions []ec2.MirrorSession) {
 	now := map[string][]dataplane.Session{}
 	for _, s := range sessions {
@@ -106,7 +106,7 @@ func (t *traffic) session(s ec2.MirrorSession) (dataplane.Session, error) {
 	}
 	return dataplane.Session{
 		ID: s.ID, Number: s.Number, VNI: uint32(s.VNI), PacketLength: s.PacketLength, Filter: filter,
-		Target: netip.AddrPortFrom(to, vxlanPort), MTU: target.MTU,
+		Target: netip.AddrPortFrom(to, vxlanPort), MTU: target.MTU, Lost: dataplane.Loss(s.Lost.Cause),
 	}, nil
 }
 

@@ -210,19 +210,24 @@ func (s *Service) deleteVPCEndpoints(r *request) (map[string]any, error) {
 			continue
 		}
 		e.state = "deleting"
-		for _, t := range every[*routeTable](s) {
+		for _, t := range every[*routeTable](s) { // at once
 			t.drop(e.id)
 		}
-		s.later(s.cfg.EndpointDelay, func() {
-			for _, id := range e.interfaces {
-				if eni, ok := s.all[id].(*netInterface); ok {
-					s.dropInterface(eni)
-				}
-			}
-			s.remove(e.id)
-		})
+		s.later(s.cfg.EndpointDelay, func() { s.dropEndpoint(e) })
 	}
 	return map[string]any{"Unsuccessful": unsuccessful}, nil
+}
+
+func (s *Service) dropEndpoint(e *endpoint) {
+	for _, t := range every[*routeTable](s) {
+		t.drop(e.id)
+	}
+	for _, id := range e.interfaces {
+		if eni, ok := s.all[id].(*netInterface); ok {
+			s.dropInterface(eni)
+		}
+	}
+	s.remove(e.id)
 }
 
 func (s *Service) showEndpoint(e *endpoint) map[string]any {

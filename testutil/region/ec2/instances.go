@@ -334,15 +334,41 @@ func (s *Service) stopInstances(r *request) (map[string]any, error) {
 			return nil, apiError("IncorrectInstanceState", "The instance '%s' is not in a state from which it can be stopped.", i.id)
 		}
 	}
-	return s.change(list, "StoppingInstances", func(i *instance) {
-		if i.state != "running" {
-			return
+	return s.change(list, "StoppingInstances", s.halt)
+}
+
+// halt stops an instance that runs.
+func (s *Service) halt(i *instance) {
+	if i.state != "running" {
+		return
+	}
+	i.reasonCode, i.reason = "Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown"
+	s.become(i, "stopping")
+	s.signal(i)
+	s.then(i, s.cfg.Stopping, func() { s.become(i, "stopped") })
+}
+
+func (s *Service) startInstances(r *request) (map[string]any, error) {
+	list, err := s.instancesNamed(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range list {
+		if i.state != "stopped" && i.state != "running" {
+			return nil, apiError("IncorrectInstanceState", "The instance '%s' is not in a state from which it can be started.", i.id)
 		}
-		i.reasonCode, i.reason = "Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown"
-		s.become(i, "stopping")
-		s.signal(i)
-		s.then(i, s.cfg.Stopping, func() { s.become(i, "stopped") })
-	})
+	}
+	return s.change(list, "StartingInstances", s.restart)
+}
+
+// restart starts an instance that is stopped.
+func (s *Service) restart(i *instance) {
+	if i.state != "stopped" {
+		return
+	}
+	i.reasonCode, i.reason, i.launched = "", "", s.cfg.Now()
+	s.become(i, "pending")
+	s.start(i)
 }
 
 // change applies a state change to instances and answers before and after.

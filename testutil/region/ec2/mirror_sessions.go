@@ -237,8 +237,7 @@ func (s *Service) describeMirrorSessions(r *request) (map[string]any, error) {
 		"traffic-mirror-target-id": "TrafficMirrorTargetId", "virtual-network-id": "VirtualNetworkId"}})
 }
 
-// MirrorSession is a session that carries packets: its source is attached to a
-// running instance of a supported type, and its target exists.
+// MirrorSession is a session whose target exists. It carries packets unless Lost says what loses them.
 type MirrorSession struct {
 	ID           string
 	Number       int
@@ -247,6 +246,7 @@ type MirrorSession struct {
 	Source       Interface
 	Filter       MirrorFilterState
 	Target       MirrorTargetState
+	Lost         Loss
 }
 
 // MirrorFilterState is a filter as a session applies it. Rules are in the order
@@ -276,33 +276,36 @@ type MirrorTargetState struct {
 	LoadBalancer string
 }
 
-// workingSessions are the sessions that carry packets now, in the order in which
-// the sessions of an interface are tried.
-func (s *Service) workingSessions() []MirrorSession {
+// sessionsNow are the sessions that have a source and a target, in the order in which the sessions of an interface are
+// tried.
+func (s *Service) sessionsNow() []MirrorSession {
 	list := []MirrorSession{}
 	for _, m := range every[*mirrorSession](s) {
 		e, ok := s.all[m.source].(*netInterface)
 		if !ok {
 			continue
 		}
-		if i := s.instanceOf(e); !e.requesterManaged && (i == nil || i.state != "running" || !mirrorable(i.typ)) {
-			continue
-		}
 		target, ok := s.targetState(m.target)
 		if !ok {
 			continue
 		}
-		list = append(list, MirrorSession{ID: m.id, Number: m.number, VNI: m.vni, PacketLength: m.length, Source: s.known(e), Filter: s.filterState(m.filter), Target: target})
+		now := MirrorSession{ID: m.id, Number: m.number, VNI: m.vni, PacketLength: m.length, Source: s.known(e), Filter: s.filterState(m.filter), Target: target}
+		if t, ok := s.all[target.Interface.ID].(*netInterface); ok {
+			now.Lost = s.loss(e, t)
+		} else { // what becomes of copies beyond a load balancer is not played
+			now.Lost = s.lossAtSource(e)
+		}
+		list = append(list, now)
 	}
 	slices.SortStableFunc(list, func(a, b MirrorSession) int { return a.Number - b.Number })
 	return list
 }
 
-// MirrorSessions returns the sessions that carry packets now.
+// MirrorSessions returns the sessions whose source mirrors packets now. Whether the copies arrive, Lost says.
 func (s *Service) MirrorSessions() []MirrorSession {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.workingSessions()
+	return slices.DeleteFunc(s.sessionsNow(), func(m MirrorSession) bool { return m.Lost.Cause == LostAtSource })
 }
 
 func (s *Service) targetState(id string) (MirrorTargetState, bool) {

@@ -44,6 +44,9 @@ func (s *Service) AddNetworkACL(a NetworkACL) string {
 	s.mu.Lock()
 	defer s.unlock()
 	made := &networkACL{thing: s.seedThing(kindNetworkACL, "", nil), vpc: mustFind[*vpc](s, a.VPC), subnets: a.Subnets, entries: a.Entries}
+	for _, other := range every[*networkACL](s) { // a subnet has one list
+		other.subnets = slices.DeleteFunc(slices.Clone(other.subnets), func(id string) bool { return slices.Contains(a.Subnets, id) })
+	}
 	s.add(made)
 	return made.id
 }

@@ -39,6 +39,9 @@ func (s *Service) AddRouteTable(t RouteTable) string {
 	made := &routeTable{thing: s.seedThing(kindRouteTable, t.ID, t.Tags), vpc: mustFind[*vpc](s, t.VPC), subnets: map[string]string{}}
 	for _, id := range t.Subnets {
 		mustFind[*subnet](s, id)
+		for _, other := range every[*routeTable](s) { // a subnet has one table
+			delete(other.subnets, id)
+		}
 		made.subnets[id] = s.newID("rtbassoc").id
 	}
 	made.routes = append(made.localRoutes(), t.Routes...)
@@ -167,6 +170,7 @@ type natGateway struct {
 	thing
 	subnet *subnet
 	eni    *netInterface
+	state  string
 }
 
 func (*natGateway) kind() kind { return kindNAT }
@@ -176,7 +180,7 @@ func (s *Service) AddNATGateway(subnetID string) string {
 	s.mu.Lock()
 	defer s.unlock()
 	n := mustFind[*subnet](s, subnetID)
-	made := &natGateway{thing: s.seedThing(kindNAT, "", nil), subnet: n}
+	made := &natGateway{thing: s.seedThing(kindNAT, "", nil), subnet: n, state: "available"}
 	made.eni = s.seedInterface(InterfaceSeed{Subnet: subnetID, Type: "natGateway", RequesterManaged: true, RequesterID: "amazon-nat",
 		Description: fmt.Sprintf("Interface for NAT Gateway %s", made.id)})
 	s.add(made)
@@ -185,7 +189,7 @@ func (s *Service) AddNATGateway(subnetID string) string {
 
 func (s *Service) describeNATGateways(r *request) (map[string]any, error) {
 	show := func(g *natGateway) map[string]any {
-		return map[string]any{"NatGatewayId": g.id, "SubnetId": g.subnet.id, "VpcId": g.subnet.vpc.id, "State": "available", "ConnectivityType": "public",
+		return map[string]any{"NatGatewayId": g.id, "SubnetId": g.subnet.id, "VpcId": g.subnet.vpc.id, "State": g.state, "ConnectivityType": "public",
 			"Tags": tagList(g.tags), "NatGatewayAddresses": []any{map[string]any{"NetworkInterfaceId": g.eni.id, "PrivateIp": g.eni.address.String(),
 				"PublicIp": "203.0.113.1", "IsPrimary": true, "Status": "succeeded"}}}
 	}

@@ -38,6 +38,9 @@ type Config struct {
 	// EndpointDelay is the time that making and deleting a VPC endpoint takes.
 	EndpointDelay time.Duration
 
+	// OuterIPv6 has mirrored copies travel between the interfaces' IPv6 addresses.
+	OuterIPv6 bool
+
 	// DocumentedNotFound makes the traffic-mirror operations spell "not found" as
 	// the API reference does, in place of what is seen in practice.
 	DocumentedNotFound bool
@@ -73,7 +76,7 @@ type Hooks struct {
 	Stop func(instanceID string)
 	// Tagged tells all tags of an instance after they changed.
 	Tagged func(instanceID string, tags map[string]string)
-	// Mirrors tells all working sessions after any change that affects mirroring.
+	// Mirrors tells all sessions, and what loses their copies, after any change that affects mirroring.
 	Mirrors func([]MirrorSession)
 	// Event is a message on the default event bus.
 	Event func(source, detailType string, detail any)
@@ -241,7 +244,7 @@ func (s *Service) Violations() []error {
 // has earned, in order.
 func (s *Service) unlock() {
 	if s.cfg.Hooks.Mirrors != nil {
-		if now := s.workingSessions(); !reflect.DeepEqual(now, s.mirrors) {
+		if now := s.sessionsNow(); !reflect.DeepEqual(now, s.mirrors) {
 			s.mirrors = now
 			s.outbox = append(s.outbox, func() { s.cfg.Hooks.Mirrors(now) })
 		}

@@ -78,7 +78,7 @@ var (
 
 // aliases are the names by which requests and ARNs call a service whose model
 // has another one.
-var aliases = map[string]string{"states": "stepfunctions", "sfn": "stepfunctions", "monitoring": "cloudwatch", "eventbridge": "events"}
+var aliases = map[string]string{"states": "stepfunctions", "sfn": "stepfunctions", "monitoring": "cloudwatch", "eventbridge": "events", "servicequotas": "service-quotas"}
 
 // Load returns a service by its model's name or by the name it signs with.
 func Load(name string) (*Service, error) {
