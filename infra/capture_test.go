@@ -12,7 +12,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"flashtap/events"
 	"flashtap/testutil/region/asl"
 )
 
@@ -255,4 +257,22 @@ func reachable(machine *asl.Machine, from string, without ...string) []string {
 		}
 	}
 	return found
+}
+
+// TestEndpointTime: the deadline of a plan allows for the time in which the state machine asks for the endpoint again.
+func TestEndpointTime(t *testing.T) {
+	for _, r := range parse(t, readCapture(t)).States["Launch"].Retry {
+		if !slices.Contains(r.ErrorEquals, "EndpointPending") {
+			continue
+		}
+		var patience time.Duration
+		for n := range r.MaxAttempts {
+			patience += r.Delay(n)
+		}
+		if patience != events.EndpointTime {
+			t.Errorf("it asks for %s, the deadline allows for %s", patience, events.EndpointTime)
+		}
+		return
+	}
+	t.Error("it does not ask again")
 }

@@ -119,6 +119,10 @@ func paths(wait int) []script {
 		happy.but("the interface is being captured already", "Guard", always(result(events.GuardResult{JoinedTo: runningID}))),
 		happy.but("the interface can't be mirrored", "Preflight", always(failure("NotMirrorable"))),
 		happy.but("no packet comes", "Proof", look(events.StatusSilent)),
+		happy.but("no packet can come", "Proof", always(result(events.WatchResult{Status: events.StatusSilent, Cause: events.CauseNetworkACL,
+			Reason: "no packet within 120 s: network-acl: acl-1 lets no copies out", Remedy: "change it", Hopeless: true, WaitSeconds: wait}))),
+		happy.but("the endpoint takes its time", "Launch", before(happy.answers["Launch"], failure("EndpointPending"), failure("EndpointPending"))),
+		happy.but("the endpoint never opens", "Launch", always(failure("EndpointPending"))),
 		happy.but("the collector ends before a packet came", "Proof", look(events.StatusOver)),
 		happy.but("the collector never says its last word", "Drain", look(events.StatusOverdue)),
 		happy.but("something would not go", "Teardown", inTurn(

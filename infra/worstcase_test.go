@@ -72,7 +72,7 @@ func loopsOf(t *testing.T, machine *asl.Machine) map[string]*loop {
 	s := events.DefaultSettings()
 	phases := map[string]time.Duration{
 		"Ready": seconds(s.ReadySeconds),
-		"Proof": seconds(s.ProofSeconds),
+		"Proof": seconds(2 * s.ProofSeconds), // a second window after a repair
 		"Watch": events.MaxDuration,
 		"Drain": seconds(s.DrainSeconds + s.CollectorPollSeconds + s.CheckpointSeconds),
 	}
@@ -272,7 +272,8 @@ func TestLargestState(t *testing.T) {
 			SourcePorts: &events.PortRange{From: 65535, To: 65535}, DestinationPorts: &events.PortRange{From: 65535, To: 65535}})
 	}
 	look := func(status string) behaviour {
-		return always(result(events.WatchResult{Status: status, Reason: word, WaitSeconds: 1, Packets: 1 << 62, Bytes: 1 << 62, Lost: 1 << 62, Segments: 1 << 30}))
+		return always(result(events.WatchResult{Status: status, Reason: word, WaitSeconds: 1, Packets: 1 << 62, Bytes: 1 << 62, Lost: 1 << 62, Segments: 1 << 30,
+			Cause: word, Remedy: word, Hopeless: true}))
 	}
 	happy := happyPath(1)
 	talkative := happy
@@ -292,8 +293,9 @@ func TestLargestState(t *testing.T) {
 	talkative = talkative.but("the capture fails at length, and so does its end", "Watch", failing).
 		but("the capture fails at length, and so does its end", "Drain", failing)
 	refused := happy.but("a refusal at length", "Preflight", failing)
+	hopeless := talkative.but("silence explained at length", "Proof", look(events.StatusSilent))
 
-	for _, s := range []script{talkative, refused} {
+	for _, s := range []script{talkative, refused, hopeless} {
 		o := play(t, machine, s, encoded(t, asked))
 		t.Logf("%s: %d bytes at most, %s in %s", s.name, o.largest, o.status, o.trace[len(o.trace)-1])
 		if o.largest >= maxState {

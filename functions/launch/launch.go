@@ -18,6 +18,7 @@ import (
 	"flashtap/functions/internal/awserr"
 	"flashtap/functions/internal/boot"
 	"flashtap/functions/internal/describe"
+	"flashtap/functions/path"
 )
 
 type launch struct {
@@ -34,16 +35,24 @@ func (l launch) run(ctx context.Context, in events.StepInput) (events.LaunchResu
 	if !plan.Go {
 		return events.LaunchResult{}, boot.Errorf(plan.Capture, "the plan says no: %v", plan.Failed())
 	}
-	group, err := l.securityGroup(ctx, plan)
+	group, err := l.securityGroup(ctx, plan, plan.Collector.SecurityGroupName)
 	if err != nil {
+		return events.LaunchResult{}, err
+	}
+	way, err := l.wayToS3(ctx, plan, group)
+	if err != nil {
+		return events.LaunchResult{}, err
+	}
+	if err := l.rules(ctx, plan, group, way.permission); err != nil {
 		return events.LaunchResult{}, err
 	}
 	instance, err := l.running(ctx, plan)
 	if err != nil {
 		return events.LaunchResult{}, err
 	}
+	call := "" // of an earlier run of this step nobody knows it
 	if instance == nil {
-		if instance, err = l.launch(ctx, plan, group); err != nil {
+		if instance, call, err = l.launch(ctx, plan, group, way.endpoint); err != nil {
 			return events.LaunchResult{}, err
 		}
 	}
@@ -53,17 +62,15 @@ func (l launch) run(ctx context.Context, in events.StepInput) (events.LaunchResu
 			InstanceID: id, InstanceType: string(instance.InstanceType),
 			UserID: events.UserID(plan.Collector.RoleID, id), At: time.Now().UTC(),
 		}, l.store.Record(ctx, events.CustodyEntry{
-			Capture: plan.Capture, Actor: "launch", Act: "launched-" + id, Resource: id,
+			Capture: plan.Capture, Actor: "launch", Act: "launched-" + id, Resource: id, RequestID: call,
 			Detail: map[string]string{"type": string(instance.InstanceType), "userId": events.UserID(plan.Collector.RoleID, id), "securityGroup": group},
 		})
 }
 
-// securityGroup makes the collector's group: in, only the mirrored copies from the source; out, only HTTPS to S3.
-// CreateSecurityGroup has no client token, but the planned name is unique in a VPC.
-func (l launch) securityGroup(ctx context.Context, plan events.Plan) (string, error) {
-	name := plan.Collector.SecurityGroupName
+// securityGroup makes a group of the capture, without rules. CreateSecurityGroup has no client token, but the planned name is
+// unique in a VPC.
+func (l launch) securityGroup(ctx context.Context, plan events.Plan, name string) (string, error) {
 	tags := plan.ResourceTags(1)
-	var id string
 	out, err := l.ec2.CreateSecurityGroup(ctx, &ec2.CreateSecurityGroupInput{
 		GroupName: &name, VpcId: &plan.Collector.VPC,
 		Description:       aws.String("Flashtap collector of " + string(plan.Capture)),
@@ -83,37 +90,30 @@ func (l launch) securityGroup(ctx context.Context, plan events.Plan) (string, er
 		if describe.Tag(group.Tags, events.TagCapture) != string(plan.Capture) || describe.Tag(group.Tags, events.TagDeployment) != plan.Deployment {
 			return "", fmt.Errorf("security group %s: the name is taken by %s, which is not ours", name, aws.ToString(group.GroupId))
 		}
-		id = aws.ToString(group.GroupId)
+		return aws.ToString(group.GroupId), nil
 	case err != nil:
 		return "", fmt.Errorf("create security group %s: %w", name, err)
-	default:
-		id = aws.ToString(out.GroupId)
 	}
-	return id, l.rules(ctx, plan, id)
+	return aws.ToString(out.GroupId), nil
 }
 
-// vxlanPort is where mirrored copies arrive (RFC 7348, section 5).
-const vxlanPort = 4789
-
-func (l launch) rules(ctx context.Context, plan events.Plan, group string) error {
-	in := types.IpPermission{IpProtocol: aws.String("udp"), FromPort: aws.Int32(vxlanPort), ToPort: aws.Int32(vxlanPort)}
-	if a := plan.Source.PrimaryIPv4; a != "" {
-		in.IpRanges = []types.IpRange{{CidrIp: aws.String(a + "/32"), Description: aws.String("mirrored copies")}}
-	}
-	if a := plan.Source.PrimaryIPv6; a != "" {
-		in.Ipv6Ranges = []types.Ipv6Range{{CidrIpv6: aws.String(a + "/128"), Description: aws.String("mirrored copies")}}
-	}
+// rules are those of the collector's group: in, only the mirrored copies from the source; out, only the way to S3.
+func (l launch) rules(ctx context.Context, plan events.Plan, group string, out types.IpPermission) error {
+	in := path.AdmitCopies(plan.Source.OuterSources())
 	_, err := l.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: &group, IpPermissions: []types.IpPermission{in}})
 	if err != nil && !awserr.IsExisting(err) {
 		return fmt.Errorf("admit mirrored copies to %s: %w", group, err)
 	}
-	out := types.IpPermission{IpProtocol: aws.String("tcp"), FromPort: aws.Int32(443), ToPort: aws.Int32(443),
-		PrefixListIds: []types.PrefixListId{{PrefixListId: &plan.Collector.S3PrefixList, Description: aws.String("evidence to S3")}}}
 	_, err = l.ec2.AuthorizeSecurityGroupEgress(ctx, &ec2.AuthorizeSecurityGroupEgressInput{GroupId: &group, IpPermissions: []types.IpPermission{out}})
 	if err != nil && !awserr.IsExisting(err) {
 		return fmt.Errorf("admit S3 from %s: %w", group, err)
 	}
-	// A new group lets everything out; the collector parses what an attacker shaped, so it must not.
+	return l.close(ctx, group)
+}
+
+// close takes the ways out away that a new group has: it lets everything out, and the collector parses what an attacker
+// shaped.
+func (l launch) close(ctx context.Context, group string) error {
 	everything := types.IpPermission{IpProtocol: aws.String("-1"), IpRanges: []types.IpRange{{CidrIp: aws.String("0.0.0.0/0")}}}
 	if err := l.revoke(ctx, group, everything); err != nil {
 		return err
@@ -148,7 +148,7 @@ func (l launch) running(ctx context.Context, plan events.Plan) (*types.Instance,
 
 // launch tries the planned instance types in order. A type that AWS had no capacity for is remembered, so that a
 // second run of this step does not find capacity there and start a second collector.
-func (l launch) launch(ctx context.Context, plan events.Plan, group string) (*types.Instance, error) {
+func (l launch) launch(ctx context.Context, plan events.Plan, group, endpoint string) (instance *types.Instance, call string, err error) {
 	var tried []string
 	for i, candidate := range plan.Collector.Candidates {
 		attempt := i + 1
@@ -156,39 +156,41 @@ func (l launch) launch(ctx context.Context, plan events.Plan, group string) (*ty
 		refusal := events.CustodyKey(plan.Capture, "launch", "no-capacity-"+strconv.Itoa(attempt))
 		refused, err := l.store.Exists(ctx, refusal)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if refused {
 			continue
 		}
-		instance, err := l.runInstance(ctx, plan, candidate, attempt, group)
+		instance, call, err := l.runInstance(ctx, plan, candidate, attempt, group, endpoint)
 		if err == nil {
-			return instance, nil
+			return instance, call, nil
 		}
 		if awserr.Code(err) == "IdempotentInstanceTerminated" {
-			return nil, boot.CollectorDied{Instance: "of attempt " + strconv.Itoa(attempt), Reason: "it was terminated while the step ran again"}
+			return nil, "", boot.CollectorDied{Instance: "of attempt " + strconv.Itoa(attempt), Reason: "it was terminated while the step ran again"}
 		}
 		if !awserr.IsNoCapacity(err) {
-			return nil, fmt.Errorf("launch a collector of type %s: %w", candidate.InstanceType, err)
+			return nil, "", fmt.Errorf("launch a collector of type %s: %w", candidate.InstanceType, err)
 		}
 		slog.Warn("no capacity", "capture", plan.Capture, "type", candidate.InstanceType, "err", err)
 		if err := l.store.Record(ctx, events.CustodyEntry{
-			Capture: plan.Capture, Actor: "launch", Act: "no-capacity-" + strconv.Itoa(attempt),
+			Capture: plan.Capture, Actor: "launch", Act: "no-capacity-" + strconv.Itoa(attempt), RequestID: evidence.FailedRequestID(err),
 			Detail: map[string]string{"type": candidate.InstanceType, "code": awserr.Code(err)},
 		}); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
-	return nil, boot.NoCapacity{Tried: tried}
+	return nil, "", boot.NoCapacity{Tried: tried}
 }
 
 // runAttempts is how often one call asks for an instance of one type.
 const runAttempts = 2
 
-func (l launch) runInstance(ctx context.Context, plan events.Plan, c events.Candidate, attempt int, group string) (*types.Instance, error) {
-	script, err := events.UserData(plan.CollectorConfig(c), plan.Lifetime())
+func (l launch) runInstance(ctx context.Context, plan events.Plan, c events.Candidate, attempt int, group, endpoint string) (instance *types.Instance, call string, err error) {
+	config := plan.CollectorConfig(c)
+	config.S3Endpoint = endpoint
+	script, err := events.UserData(config, plan.Lifetime())
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	tags := plan.ResourceTags(attempt)
 	ni := types.InstanceNetworkInterfaceSpecification{
@@ -220,10 +222,10 @@ func (l launch) runInstance(ctx context.Context, plan events.Plan, c events.Cand
 		o.Retryer = retry.AddWithMaxAttempts(o.Retryer, runAttempts)
 	})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if len(out.Instances) != 1 {
-		return nil, boot.Errorf(plan.Capture, "AWS answered with %d instances", len(out.Instances))
+		return nil, "", boot.Errorf(plan.Capture, "AWS answered with %d instances", len(out.Instances))
 	}
-	return &out.Instances[0], nil
+	return &out.Instances[0], evidence.RequestID(out.ResultMetadata), nil
 }

@@ -198,8 +198,8 @@ func TestNoCapacity(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A second run to which EC2 does not show the instance yet comes here.
-	again, err := step(s).launch(t.Context(), plan, aws.ToString(groups.SecurityGroups[0].GroupId))
-	if err != nil || aws.ToString(again.InstanceId) != first.InstanceID {
+	again, call, err := step(s).launch(t.Context(), plan, aws.ToString(groups.SecurityGroups[0].GroupId), "")
+	if err != nil || aws.ToString(again.InstanceId) != first.InstanceID || call == "" {
 		t.Errorf("%+v, %v; at first %+v", again, err, first)
 	}
 }

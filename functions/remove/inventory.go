@@ -25,6 +25,7 @@ const (
 	KindFilter          = "filter"
 	KindInstance        = "instance"
 	KindInterface       = "network-interface"
+	KindEndpoint        = "endpoint"
 	KindSecurityGroup   = "security-group"
 	KindGuard           = "guard-schedule"
 )
@@ -41,9 +42,10 @@ func (i Item) key() string { return i.Kind + " " + i.ID }
 
 func (i Item) mirrors() bool { return i.Kind == KindSession }
 
-// Gone says that nothing is left to remove. EC2 shows a terminated instance for about an hour after it is gone.
+// Gone says that nothing is left to remove. EC2 shows a terminated instance for about an hour after it is gone, and an endpoint
+// for a while.
 func (i Item) Gone() bool {
-	return i.Kind == KindInstance && i.State == string(types.InstanceStateNameTerminated)
+	return i.Kind == KindInstance && i.State == string(types.InstanceStateNameTerminated) || i.Kind == KindEndpoint && i.State == endpointDeleted
 }
 
 // Inventory lists what exists of capture c, or of every capture of the deployment when c is empty, in the order of
@@ -51,14 +53,14 @@ func (i Item) Gone() bool {
 func (r Remover) Inventory(ctx context.Context, c events.CaptureID) ([]Item, error) {
 	seen := &sightings{remover: r, capture: c, plans: map[events.CaptureID]*events.Plan{}}
 	for _, list := range []func(context.Context) error{
-		seen.targets, seen.sessions, seen.filters, seen.instances, seen.interfaces, seen.securityGroups, seen.schedules,
+		seen.targets, seen.sessions, seen.filters, seen.instances, seen.interfaces, seen.endpoints, seen.securityGroups, seen.schedules,
 	} {
 		if err := list(ctx); err != nil {
 			return nil, err
 		}
 	}
 	var ordered []Item
-	for _, kind := range []string{KindSession, KindSessionSchedule, KindTarget, KindFilter, KindInstance, KindInterface, KindSecurityGroup, KindGuard} {
+	for _, kind := range []string{KindSession, KindSessionSchedule, KindTarget, KindFilter, KindInstance, KindInterface, KindEndpoint, KindSecurityGroup, KindGuard} {
 		for _, item := range seen.items {
 			if item.Kind == kind {
 				ordered = append(ordered, item)
@@ -231,7 +233,41 @@ func (s *sightings) interfaces(ctx context.Context) error {
 	return nil
 }
 
+// The states of an endpoint that is on its way out, in lower case: EC2 spells them both ways.
+const (
+	endpointDeleting = "deleting"
+	endpointDeleted  = "deleted"
+)
+
+func (s *sightings) endpoints(ctx context.Context) error {
+	pages := ec2.NewDescribeVpcEndpointsPaginator(s.remover.EC2, &ec2.DescribeVpcEndpointsInput{Filters: s.tagFilter()})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return fmt.Errorf("describe endpoints: %w", err)
+		}
+		for _, x := range page.VpcEndpoints {
+			c, ok := s.ours(x.Tags)
+			if !ok {
+				continue
+			}
+			plan, err := s.plan(ctx, c)
+			if err != nil {
+				return err
+			}
+			planned := plan != nil && plan.Collector.Endpoint != nil
+			s.add(KindEndpoint, aws.ToString(x.VpcEndpointId), strings.ToLower(string(x.State)), c,
+				unless(planned, "no plan of its capture has an endpoint"),
+				unless(!planned || plan.Collector.Endpoint.Service == aws.ToString(x.ServiceName), "it is not of the planned service"),
+				unless(!planned || plan.Collector.VPC == aws.ToString(x.VpcId), "it is not in the planned VPC"))
+		}
+	}
+	return nil
+}
+
+// securityGroups lists an endpoint's group before the collector's, which its rule names.
 func (s *sightings) securityGroups(ctx context.Context) error {
+	var later []func()
 	pages := ec2.NewDescribeSecurityGroupsPaginator(s.remover.EC2, &ec2.DescribeSecurityGroupsInput{Filters: s.tagFilter()})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
@@ -247,10 +283,22 @@ func (s *sightings) securityGroups(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			s.add(KindSecurityGroup, aws.ToString(x.GroupId), "", c,
-				unless(aws.ToString(x.GroupName) == events.SecurityGroupName(s.remover.Settings.Deployment, c), "its name is not the planned one"),
-				unless(plan == nil || plan.Collector.VPC == aws.ToString(x.VpcId), "it is not in the planned VPC"))
+			name, deployment := aws.ToString(x.GroupName), s.remover.Settings.Deployment
+			ofEndpoint := name == events.EndpointGroupName(deployment, c)
+			add := func() {
+				s.add(KindSecurityGroup, aws.ToString(x.GroupId), "", c,
+					unless(ofEndpoint || name == events.SecurityGroupName(deployment, c), "its name is not the planned one"),
+					unless(plan == nil || plan.Collector.VPC == aws.ToString(x.VpcId), "it is not in the planned VPC"))
+			}
+			if ofEndpoint {
+				add()
+			} else {
+				later = append(later, add)
+			}
 		}
+	}
+	for _, add := range later {
+		add()
 	}
 	return nil
 }

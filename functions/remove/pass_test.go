@@ -199,7 +199,7 @@ func TestPassUnmirrors(t *testing.T) {
 	m := newMess(t, nil).make(0, "", "")
 	cert, _, err := m.r.Pass(t.Context(), m.c, events.ByStateMachine, events.PhaseMirror)
 	m.must(err)
-	if len(cert.Gone) != 1 || cert.Gone[0].Kind != KindSession {
+	if len(cert.Gone) != 1 || cert.Gone[0].Kind != KindSession || cert.Gone[0].RequestID == "" {
 		t.Errorf("gone: %+v", cert.Gone)
 	}
 	if got := m.left(); !slices.Equal(got, everything[1:]) {
@@ -306,7 +306,8 @@ func TestGuardOfTheNextCapture(t *testing.T) {
 	m := newMess(t, nil)
 	next := events.NewCaptureID(time.Now().Add(time.Hour), m.ENI)
 	m.guard(next, m.ENI)
-	m.must(m.r.remove(t.Context(), Item{Resource: events.Resource{Kind: KindGuard, ID: events.GuardScheduleName(m.ENI)}, Capture: m.c}))
+	_, err := m.r.remove(t.Context(), Item{Resource: events.Resource{Kind: KindGuard, ID: events.GuardScheduleName(m.ENI)}, Capture: m.c})
+	m.must(err)
 	held, err := lease.Read(t.Context(), m.Scheduler, m.Settings.ScheduleGroup, m.ENI)
 	if err != nil || held == nil || held.Capture != next {
 		t.Errorf("the next capture's guard: %+v, %v", held, err)

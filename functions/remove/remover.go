@@ -38,7 +38,7 @@ func (r Remover) Pass(ctx context.Context, c events.CaptureID, by, phase string)
 		return events.Certificate{}, "", fmt.Errorf("capture %s: take inventory: %w", c, err)
 	}
 	var errs []error
-	refused := map[string]string{}
+	refused, calls := map[string]string{}, map[string]string{}
 	blocked := false
 	for _, item := range before { // in the order of removal
 		if phase == events.PhaseMirror && !item.mirrors() || item.Gone() {
@@ -53,7 +53,7 @@ func (r Remover) Pass(ctx context.Context, c events.CaptureID, by, phase string)
 		if item.Kind == KindGuard && (blocked || !only(before, item)) {
 			continue // the guard goes last of all, and only when there is nothing left to guard
 		}
-		if err := r.remove(ctx, item); err != nil {
+		if calls[item.key()], err = r.remove(ctx, item); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s %s: %w", item.Kind, item.ID, err))
 		}
 	}
@@ -61,7 +61,16 @@ func (r Remover) Pass(ctx context.Context, c events.CaptureID, by, phase string)
 	if err != nil {
 		return events.Certificate{}, "", errors.Join(append(errs, fmt.Errorf("capture %s: verify: %w", c, err))...)
 	}
-	cert := certify(c, by, before, after, refused)
+	remained, err := r.remained(ctx, c)
+	if err != nil {
+		errs = append(errs, err)
+	}
+	for _, items := range [][]Item{before, after} {
+		for i := range items {
+			items[i].RequestID = calls[items[i].key()]
+		}
+	}
+	cert := certify(c, by, remained, before, after, refused)
 	key, err := r.file(ctx, &cert)
 	if err != nil {
 		errs = append(errs, err)
@@ -79,13 +88,39 @@ func only(items []Item, item Item) bool {
 	return true
 }
 
-func certify(c events.CaptureID, by string, before, after []Item, refused map[string]string) events.Certificate {
+// remained is what the last certificate left.
+func (r Remover) remained(ctx context.Context, c events.CaptureID) ([]events.Resource, error) {
+	if c.Validate() != nil {
+		return nil, nil
+	}
+	list, err := r.Store.List(ctx, events.CertificatesPrefix(c))
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	var last events.Certificate
+	err = r.Store.ReadJSON(ctx, list[len(list)-1].Key, &last)
+	return last.Remaining, err
+}
+
+// certify compares what was there before with what is there after. What the last certificate left and is not there any more
+// went between the passes: an endpoint, unlike an instance, is not shown once it is gone.
+func certify(c events.CaptureID, by string, remained []events.Resource, before, after []Item, refused map[string]string) events.Certificate {
 	cert := events.Certificate{Version: events.RecordVersion, Capture: c, By: by, At: time.Now().UTC(),
 		Found: []events.Resource{}, Gone: []events.Resource{}, Remaining: []events.Resource{}, Refused: []events.Resource{}}
 	still := map[string]Item{}
 	for _, item := range after {
 		if !item.Gone() {
 			still[item.key()] = item
+		}
+	}
+	found := map[string]bool{}
+	for _, item := range before {
+		found[item.key()] = true
+	}
+	for _, r := range remained {
+		key := Item{Resource: r}.key()
+		if _, there := still[key]; !there && !found[key] {
+			cert.Gone = append(cert.Gone, r)
 		}
 	}
 	for _, item := range before {
@@ -109,10 +144,10 @@ func certify(c events.CaptureID, by string, before, after []Item, refused map[st
 }
 
 // file stores the certificate under the next free number. Passes may overlap (state machine, guard, sweep), so the
-// number is taken by whoever creates the object. A pass that found nothing files nothing, and neither does one about a
+// number is taken by whoever creates the object. A pass that found nothing, and misses nothing, files nothing, and neither does one about a
 // tag that names no capture: whoever may set tags could choose the folder.
 func (r Remover) file(ctx context.Context, cert *events.Certificate) (string, error) {
-	if len(cert.Found) == 0 || cert.Capture.Validate() != nil {
+	if len(cert.Found)+len(cert.Gone) == 0 || cert.Capture.Validate() != nil {
 		return "", nil
 	}
 	list, err := r.Store.List(ctx, events.CertificatesPrefix(cert.Capture))

@@ -87,7 +87,7 @@ func TestCertify(t *testing.T) {
 		for i, why := range row.refused {
 			refused[i.key()] = why
 		}
-		c := certify(capture, events.ByGuard, row.before, row.after, refused)
+		c := certify(capture, events.ByGuard, nil, row.before, row.after, refused)
 		for what, pair := range map[string][2][]events.Resource{
 			"found": {c.Found, row.found}, "gone": {c.Gone, row.gone}, "remaining": {c.Remaining, row.remaining}, "refused": {c.Refused, row.no},
 		} {

@@ -15,11 +15,13 @@ import (
 	"flashtap/events"
 	"flashtap/functions/evidence"
 	"flashtap/functions/internal/describe"
+	"flashtap/functions/internal/service"
 	"flashtap/functions/lease"
 )
 
 type watch struct {
 	ec2       *ec2.Client
+	services  service.Client
 	schedules *scheduler.Client
 	store     evidence.Store
 	settings  events.Settings
@@ -34,11 +36,12 @@ type facts struct {
 	instance   *types.Instance    // the capture's collector; nil when EC2 shows none
 	checkpoint *events.Checkpoint // the latest
 	closed     *events.CollectorManifest
-	session    bool         // a mirror session of ours exists
-	lease      *lease.Lease // the guard's word on the deadline; nil when the guard is gone
+	session    *types.TrafficMirrorSession  // ours; nil when EC2 lists none
+	sessions   []types.TrafficMirrorSession // all of the account
+	lease      *lease.Lease                 // the guard's word on the deadline; nil when the guard is gone
 }
 
-// run looks, judges, and in the drain phase asks the collector to end.
+// run looks and judges. In the proof phase it explains silence, in the drain phase it asks the collector to end.
 func (w watch) run(ctx context.Context, in events.StepInput) (events.WatchResult, error) {
 	f, err := w.look(ctx, in)
 	if err != nil {
@@ -46,10 +49,15 @@ func (w watch) run(ctx context.Context, in events.StepInput) (events.WatchResult
 	}
 	result, err := judge(in.Phase, f)
 	if err != nil {
-		return result, err
+		return result, w.withConsole(ctx, f, err)
+	}
+	if result.Status == events.StatusSilent {
+		if result, err = w.explainSilence(ctx, f, result); err != nil {
+			return result, err
+		}
 	}
 	slog.Info("looked", "capture", in.Capture, "phase", in.Phase, "status", result.Status, "reason", result.Reason,
-		"packets", result.Packets, "bytes", result.Bytes, "lost", result.Lost, "segments", result.Segments)
+		"packets", result.Packets, "bytes", result.Bytes, "lost", result.Lost, "segments", result.Segments, "cause", result.Cause)
 	if in.Phase == events.PhaseDrain && result.Status == events.StatusWaiting {
 		err = w.askToStop(ctx, f)
 	}
@@ -72,9 +80,10 @@ func (w watch) look(ctx context.Context, in events.StepInput) (facts, error) {
 		}
 	}
 	if in.Phase == events.PhaseProof || in.Phase == events.PhaseWatch {
-		if f.session, err = w.hasSession(ctx, f.plan); err != nil {
+		if f.sessions, err = describe.Sessions(ctx, w.ec2); err != nil {
 			return f, err
 		}
+		f.session = ours(f.sessions, f.plan)
 		if f.lease, err = lease.Read(ctx, w.schedules, w.settings.ScheduleGroup, f.plan.Source.NetworkInterfaceID); err != nil {
 			return f, err
 		}
@@ -128,17 +137,14 @@ func (w watch) progress(ctx context.Context, c events.CaptureID, userID string) 
 	return &checkpoint, &manifest, nil
 }
 
-func (w watch) hasSession(ctx context.Context, plan events.Plan) (bool, error) {
-	list, err := describe.Sessions(ctx, w.ec2)
-	if err != nil {
-		return false, err
-	}
-	for _, s := range list {
+// ours is the session that bears the capture's tags.
+func ours(list []types.TrafficMirrorSession, plan events.Plan) *types.TrafficMirrorSession {
+	for i, s := range list {
 		if describe.Tag(s.Tags, events.TagCapture) == string(plan.Capture) && describe.Tag(s.Tags, events.TagDeployment) == plan.Deployment {
-			return true, nil
+			return &list[i]
 		}
 	}
-	return false, nil
+	return nil
 }
 
 // askToStop puts the stop tag on the collector's instance, which reads it through its own metadata; nothing ever

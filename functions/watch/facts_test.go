@@ -9,11 +9,12 @@ import (
 
 	"flashtap/events"
 	"flashtap/functions/internal/describe"
+	"flashtap/functions/internal/service"
 	"flashtap/testutil/stage"
 )
 
 func step(s *stage.Stage) watch {
-	return watch{ec2: s.EC2API, schedules: s.Scheduler, store: s.Store, settings: s.Settings}
+	return watch{ec2: s.EC2API, services: service.Client{Config: s.Config}, schedules: s.Scheduler, store: s.Store, settings: s.Settings}
 }
 
 // TestWatchReadsTheLatestWord: of several checkpoints the last counts, and the closing manifest over all of them.

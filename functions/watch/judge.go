@@ -58,7 +58,7 @@ func ready(f facts, r events.WatchResult) (events.WatchResult, error) {
 		return r, boot.CollectorDied{Instance: f.instanceID(), Reason: f.instanceState()}
 	case f.longerThan(f.settings.ReadySeconds):
 		return r, boot.CollectorNotReady{Instance: f.instanceID(), Reason: fmt.Sprintf(
-			"no checkpoint within %d s; its state is %s; look at its console output", f.settings.ReadySeconds, f.instanceState())}
+			"no checkpoint within %d s; its state is %s", f.settings.ReadySeconds, f.instanceState())}
 	default:
 		r.Reason = "waiting for the collector's first checkpoint; its instance is " + f.instanceState()
 	}
@@ -71,14 +71,18 @@ func proof(f facts, r events.WatchResult) events.WatchResult {
 		r.Status, r.Reason = events.StatusFlowing, "packets of the source are being written"
 	case ended != "":
 		r.Status, r.Reason = events.StatusOver, ended
-	case f.longerThan(f.settings.ProofSeconds):
-		r.Status = events.StatusSilent
-		r.Reason = fmt.Sprintf("no packet within %d s: the source may be idle, or a security group, network ACL, route, "+
-			"another session or the filter keeps its copies away", f.settings.ProofSeconds)
+	case f.longerThan(f.window()):
+		r.Status, r.Reason = events.StatusSilent, fmt.Sprintf("no packet within %d s", f.window())
 	default:
 		r.Reason = "waiting for the first packet"
 	}
 	return r
+}
+
+// window is how many seconds packets have to arrive before their absence is explained: in a short capture half of its time, or
+// it would end unexplained.
+func (f facts) window() int {
+	return max(1, min(f.settings.ProofSeconds, f.plan.Limits.DurationSeconds/2))
 }
 
 func whileCapturing(f facts, r events.WatchResult) events.WatchResult {
@@ -118,7 +122,7 @@ func (f facts) ended() string {
 		return "the collector is " + f.checkpoint.State
 	case !alive(f.instance):
 		return "the collector's instance is " + f.instanceState()
-	case !f.session && f.longerThan(settling*f.settings.PollSeconds):
+	case f.session == nil && f.longerThan(settling*f.settings.PollSeconds):
 		return "the mirror session is gone; AWS deletes it when the source interface is deleted"
 	case f.lease == nil || f.lease.Capture != f.plan.Capture:
 		return "the guard schedule is gone"

@@ -11,6 +11,7 @@ import (
 	"flashtap/events"
 	"flashtap/functions/evidence"
 	"flashtap/functions/internal/boot"
+	"flashtap/functions/internal/service"
 )
 
 func main() {
@@ -18,6 +19,7 @@ func main() {
 		func(cfg aws.Config, settings events.Settings) boot.Step[events.StepInput, events.WatchResult] {
 			return watch{
 				ec2:       ec2.NewFromConfig(cfg),
+				services:  service.Client{Config: cfg},
 				schedules: scheduler.NewFromConfig(cfg),
 				store:     evidence.Store{API: s3.NewFromConfig(cfg), Bucket: settings.Bucket},
 				settings:  settings,

@@ -34,7 +34,7 @@ func TestMetrics(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	const digest = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
 	if err := s.Store.CreateJSON(t.Context(), events.CheckpointKey(plan.Capture, user, 1, digest), events.Checkpoint{
 		Version: 1, Capture: plan.Capture, UserID: user, Seq: 1, At: time.Now(), State: events.CollectorCapturing}); err != nil {
 		t.Fatal(err)
