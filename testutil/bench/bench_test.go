@@ -63,6 +63,10 @@ func everyKind() (rs results) {
 			Result{Experiment: experimentOffline, Collector: editcap, Load: "imix 4 vnis", Round: round, App: 500, Verdict: &verify.Verdict{Intact: 10, Tick: 1}},
 			Result{Experiment: experimentOffline, Collector: "tcpdump -r -w", Load: "imix 4 vnis", Round: round, App: 600, Verdict: &verify.Verdict{Intact: 10, Outer: 10, Tick: 1000}},
 			Result{Experiment: experimentOffline, Collector: ours, Load: "imix 4 vnis", Round: round, Err: "exit status 2:\nno such | command"},
+			Result{Experiment: experimentEvidence, Collector: ours, Load: "whole, " + oneCPU, Round: round, PerByte: 1.1, Elapsed: 1.2, Memory: 14 << 20},
+			Result{Experiment: experimentEvidence, Collector: sha256sum, Load: "whole, " + oneCPU, Round: round, PerByte: 5, Elapsed: 5.1},
+			Result{Experiment: experimentEvidence, Collector: ours, Load: "whole, " + allCPUs, Round: round, PerByte: 1.1, Elapsed: 0.8 + x/10, Memory: 15 << 20},
+			Result{Experiment: experimentEvidence, Collector: opensslDigest, Load: "whole, " + allCPUs, Round: round, PerByte: 1, Elapsed: 1},
 			Result{Experiment: experimentPipeline, Collector: ours, Load: "1400", Rate: 80_000, Round: round, PerByte: 2.2 + x/10, PerByteA: 1.5, Send: &send.Result{Sent: 10}, Verdict: &verify.Verdict{Intact: 10}},
 		)
 		for _, name := range []string{ours, tcpdump, tcpdumpVXLAN} {

@@ -76,6 +76,7 @@ func (l *lab) goals(ctx context.Context, needs map[string]bool, rounds, searchRo
 			}
 			return l.offline(ctx, ld, 1_500_000, rounds)
 		}},
+		{needEvidence, func() error { return l.evidence(ctx, rounds) }},
 		{needPipeline, func() error {
 			loads, err := sizeLoads("1400")
 			if err != nil {

@@ -26,7 +26,8 @@ const (
 	experimentOffline  = "offline"  // from file to file
 	experimentPipeline = "pipeline" // capture and upload
 	experimentSoak     = "soak"
-	experimentShare    = "share" // live, at a share of the highest rate of another
+	experimentShare    = "share"    // live, at a share of the highest rate of another
+	experimentEvidence = "evidence" // verification of a capture in a folder
 )
 
 // Result is one run of one collector, a line of the raw results. What an experiment does not measure is left out.
@@ -50,6 +51,7 @@ type Result struct {
 	Memory   int64   `json:"memory,omitempty"`    // most resident bytes
 	PerByte  float64 `json:"perByteNs,omitempty"` // total CPU for each byte of frames
 	PerByteA float64 `json:"appPerByteNs,omitempty"`
+	Elapsed  float64 `json:"elapsedNs,omitempty"` // by the clock, for each byte of files
 
 	Allocated float64 `json:"allocated,omitempty"`   // bytes on the heap for each packet
 	Lossless  float64 `json:"losslessPps,omitempty"` // highest rate without loss
