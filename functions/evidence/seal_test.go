@@ -3,6 +3,10 @@ package evidence
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,54 +28,142 @@ import (
 type remains struct {
 	t        *testing.T
 	s        Store
+	sealer   Sealer
 	c        events.CaptureID
 	user     string
 	launched bool
 	segments map[string][]byte // by key: what the bucket holds
-	reports  map[string]any    // by key: checkpoints, and what else is there
+	reports  map[string]any    // by key: what else is there
+	points   []events.Checkpoint
+	plan     events.Plan
 	last     events.CollectorManifest
 	closed   bool // the collector wrote its closing manifest
+	broken   func(*events.CollectorManifest)
 	raw      []byte
+}
+
+// key is the signing key of all tests.
+var key = newKey()
+
+// memoryKey is a key as KMS has them.
+type memoryKey struct {
+	arn     string
+	private *ecdsa.PrivateKey
+	fails   func(operation string) error
+}
+
+func newKey() *memoryKey {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return &memoryKey{arn: "arn:aws:kms:eu-central-1:111122223333:key/1", private: private, fails: func(string) error { return nil }}
+}
+
+func (k *memoryKey) PublicKey(context.Context) (string, []byte, error) {
+	if err := k.fails("GetPublicKey"); err != nil {
+		return "", nil, err
+	}
+	der, err := x509.MarshalPKIXPublicKey(k.private.Public())
+	return k.arn, der, err
+}
+
+func (k *memoryKey) Sign(_ context.Context, digest []byte) ([]byte, error) {
+	if err := k.fails("Sign"); err != nil {
+		return nil, err
+	}
+	return ecdsa.SignASN1(rand.Reader, k.private, digest)
 }
 
 // orderly is what an orderly capture of 30 packets in three segments leaves.
 func orderly(t *testing.T) *remains {
 	r := &remains{t: t, s: store(), c: newCapture(), launched: true, closed: true, segments: map[string][]byte{}, reports: map[string]any{}}
+	r.sealer = Sealer{Store: r.s, Signer: key, Tool: "flashtap seal test"}
 	r.user = events.UserID("AROAX", "i-00000001")
+	filter := events.EverythingFilter()
+	r.plan = events.Plan{Version: events.RecordVersion, Capture: r.c, Deployment: "prod", Account: "111122223333", Region: "eu-central-1", Go: true,
+		Source: events.Source{NetworkInterfaceID: r.c.NetworkInterfaceID(), InstanceID: "i-00000007"}, Mirror: events.MirrorPlan{VNI: 7, SessionNumber: 1, Filter: filter}}
 	r.last = events.CollectorManifest{
-		Version: events.RecordVersion, Capture: r.c, UserID: r.user, Tool: "flashtap collector test", StopReason: events.StopAsked, Checkpoints: 2,
-		Tally: events.Tally{Received: 35, Written: 30, WrittenBytes: 3000, Sealed: 30, Uploaded: 30, Rejected: events.Rejected{ForeignVNI: 5}},
+		Version: events.RecordVersion, Capture: r.c, UserID: r.user, Tool: "flashtap collector test", StopReason: events.StopAsked,
+		Started: minute(0), Ended: minute(3), Tally: events.Tally{Received: 35, Written: 30, WrittenBytes: 3000, Sealed: 30, Uploaded: 30, Rejected: events.Rejected{ForeignVNI: 5}},
 	}
 	for n := 1; n <= 3; n++ {
 		r.addSegment(r.user, n, 10)
 	}
 	for n := 1; n <= 2; n++ {
-		r.checkpoint(n, events.Tally{Received: uint64(10 * n), Written: uint64(10 * n)})
+		r.points = append(r.points, events.Checkpoint{Version: events.RecordVersion, Capture: r.c, UserID: r.user, Seq: n, At: minute(n), State: events.CollectorCapturing,
+			Tally: events.Tally{Received: uint64(10 * n), Written: uint64(10 * n)}})
 	}
 	return r
 }
 
+func minute(n int) time.Time { return time.Date(2026, 11, 22, 3, n, 0, 0, time.UTC) }
+
+// addSegment adds a segment to the bucket, and to what the collector says of itself.
 func (r *remains) addSegment(user string, n int, packets uint64) string {
 	body := fmt.Appendf(nil, "segment %d of %s in %s", n, user, r.c)
 	key := events.SegmentKey(r.c, user, n, Digest(body))
 	r.segments[key] = body
 	if user == r.user {
 		r.last.Segments = append(r.last.Segments, events.Segment{Seq: n, Key: key, SHA256: Digest(body), Bytes: int64(len(body)), Packets: packets, Confirmed: true})
+		r.last.Tally.SealedBytes += uint64(len(body))
+		r.last.Tally.UploadedBytes += uint64(len(body))
 	}
 	return key
 }
 
-func (r *remains) checkpoint(n int, tally events.Tally) {
-	c := events.Checkpoint{Version: events.RecordVersion, Capture: r.c, UserID: r.user, Seq: n, At: time.Date(2026, 11, 22, 3, n, 0, 0, time.UTC), State: events.CollectorCapturing, Tally: tally, Previous: "p"}
-	body, err := json.Marshal(c)
+// finish links the segments' records, and writes down the checkpoints: the last has all records that there are.
+func (r *remains) finish() {
+	previous := ""
+	var records []events.Segment
+	for i := range r.last.Segments {
+		seg := &r.last.Segments[i]
+		seg.Previous = previous
+		var err error
+		if previous, err = link(*seg); err != nil {
+			r.t.Fatal(err)
+		}
+		record := *seg
+		record.Confirmed = false
+		records = append(records, record)
+	}
+	r.last.Chain = previous
+	before := ""
+	for i, p := range r.points {
+		p.Previous = before
+		if i == len(r.points)-1 {
+			p.Records, p.Chain = records, previous
+		}
+		body, err := Canonical(p)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		before = Digest(body)
+		r.reports[events.CheckpointKey(r.c, r.user, p.Seq, before)] = json.RawMessage(body)
+	}
+	r.last.Checkpoints, r.last.LastCheckpoint = len(r.points), before
+	if n := len(r.points); n > 0 {
+		r.last.Checkpoints = r.points[n-1].Seq
+	}
+	if r.broken != nil {
+		r.broken(&r.last)
+	}
+}
+
+// twist adds a checkpoint, of number 3 or of the given one, that is changed under its right digest.
+func (r *remains) twist(change func(*events.Checkpoint), number ...int) {
+	c := events.Checkpoint{Version: 1, Capture: r.c, UserID: r.user, Seq: append(number, 3)[0], At: minute(9)}
+	key := c.Seq
+	change(&c)
+	body, err := Canonical(c)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.reports[events.CheckpointKey(r.c, r.user, n, Digest(body))] = json.RawMessage(body)
+	r.reports[events.CheckpointKey(r.c, r.user, key, Digest(body))] = json.RawMessage(body)
 }
 
-// key is that of the n-th segment.
-func (r *remains) key(n int) string { return r.last.Segments[n-1].Key }
+// nth is the key of the n-th segment.
+func (r *remains) nth(n int) string { return r.last.Segments[n-1].Key }
 
 func (r *remains) put(key string, body []byte) {
 	r.t.Helper()
@@ -82,18 +174,17 @@ func (r *remains) put(key string, body []byte) {
 
 func (r *remains) putJSON(key string, v any) {
 	r.t.Helper()
-	body, err := json.Marshal(v)
-	if err != nil {
+	if err := r.s.CreateJSON(r.t.Context(), key, v); err != nil {
 		r.t.Fatal(err)
 	}
-	r.put(key, body)
 }
 
 func (r *remains) store() *remains {
 	r.t.Helper()
+	r.finish()
 	r.put(events.FindingKey(r.c), []byte(`{"finding":true}`))
-	r.putJSON(events.PlanKey(r.c), events.Plan{Version: events.RecordVersion, Capture: r.c, Deployment: "prod", Account: "111122223333", Region: "eu-central-1", Go: true})
-	for _, act := range []events.CustodyEntry{{Actor: "intake", Act: "started"}, {Actor: "guard", Act: "guarded"}, {Actor: "mirror", Act: "mirrored"}} {
+	r.putJSON(events.PlanKey(r.c), r.plan)
+	for _, act := range []events.CustodyEntry{{Actor: "intake", Act: "started"}, {Actor: "guard", Act: "guarded"}, {Actor: "mirror", Act: events.ActMirrored, Resource: "tms-1", RequestID: "r-1"}} {
 		act.Capture = r.c
 		if err := r.s.Record(r.t.Context(), act); err != nil {
 			r.t.Fatal(err)
@@ -122,7 +213,7 @@ func (r *remains) store() *remains {
 
 func (r *remains) seal() (events.SealResult, events.Manifest) {
 	r.t.Helper()
-	result, err := r.s.Seal(r.t.Context(), r.c, "flashtap seal test", nil)
+	result, err := r.sealer.Seal(r.t.Context(), r.c, nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -140,7 +231,8 @@ func TestSealComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := events.SealResult{Verdict: events.VerdictComplete, Reasons: []string{}, Packets: 30, Segments: 3, Manifest: events.ManifestKey(r.c), SHA256: Digest(body)}
+	want := events.SealResult{Verdict: events.VerdictComplete, Reasons: []string{}, Packets: 30, Segments: 3, Manifest: events.ManifestKey(r.c), SHA256: Digest(body),
+		Signature: events.ManifestSignatureKey(r.c), KeyID: key.arn}
 	for _, s := range r.last.Segments {
 		want.Bytes += s.Bytes
 	}
@@ -169,7 +261,7 @@ func TestSealComplete(t *testing.T) {
 		listed[o.Key] = o
 	}
 	for _, e := range list {
-		if e.Key == events.ManifestKey(r.c) {
+		if e.Key == events.ManifestKey(r.c) || e.Key == events.ManifestSignatureKey(r.c) {
 			continue
 		}
 		body, err := r.s.Read(t.Context(), e.Key)
@@ -197,14 +289,14 @@ func TestSealVerdicts(t *testing.T) {
 		"everything is there":      {func(*remains) {}, events.VerdictComplete, nil, 30},
 		"frames were cut as asked": {func(r *remains) { r.last.Tally.Truncated = 4 }, events.VerdictTruncated, nil, 30},
 		"nothing came": {func(r *remains) {
-			r.last.Tally, r.last.Segments, r.segments = events.Tally{}, nil, map[string][]byte{}
+			r.last.Tally, r.last.Segments, r.segments, r.points = events.Tally{}, nil, map[string][]byte{}, nil
 		}, events.VerdictNothing, nil, 0},
-		"a segment is missing": {func(r *remains) { delete(r.segments, r.key(2)) }, events.VerdictIncomplete,
+		"a segment is missing": {func(r *remains) { delete(r.segments, r.nth(2)) }, events.VerdictIncomplete,
 			[]string{"segment 2 with 10 packets was sealed but is not in the bucket", "30 packets were written, 20 are in the bucket"}, 20},
-		"the bucket holds other bytes": {func(r *remains) { r.segments[r.key(2)] = []byte("forged") }, events.VerdictIncomplete,
+		"the bucket holds other bytes": {func(r *remains) { r.segments[r.nth(2)] = []byte("forged") }, events.VerdictIncomplete,
 			[]string{"segment 2: the bucket holds other bytes than were sealed", "30 packets were written, 20 are in the bucket"}, 20},
 		"a segment that no manifest lists": {func(r *remains) { r.addSegment(r.user, 4, 10); r.last.Segments = r.last.Segments[:3] }, events.VerdictIncomplete,
-			[]string{"segment 4 is in no closing manifest"}, 30},
+			[]string{"segment 4 of", "is in no record of the collector's"}, 30},
 		"its bytes are not those of its name": {func(r *remains) {
 			key := r.addSegment(r.user, 4, 10)
 			r.segments[key], r.last.Segments = []byte("forged"), r.last.Segments[:3]
@@ -225,7 +317,7 @@ func TestSealVerdicts(t *testing.T) {
 		}, events.VerdictIncomplete, []string{"segment 1 is listed twice", "40 packets were written, 30 are in the bucket"}, 30},
 		"more is there than was written": {func(r *remains) { r.last.Tally.Written, r.last.Tally.Received = 20, 25 }, events.VerdictIncomplete,
 			[]string{"20 packets were written, 30 are in the bucket"}, 30},
-		"the tally does not add up": {func(r *remains) { r.last.Tally.Received++ }, events.VerdictIncomplete, []string{"does not add up"}, 30},
+		"the tally does not add up": {func(r *remains) { r.last.Tally.Received++ }, events.VerdictIncomplete, []string{"do not add up: " + "AROAX:i-00000001: received = written + rejected + unwritten: 36 and 35"}, 30},
 		"the socket was full":       {func(r *remains) { r.last.Tally.SocketDropped = 7 }, events.VerdictIncomplete, []string{"7 datagrams were dropped"}, 30},
 		"the disk was full": {func(r *remains) { r.last.Tally.Unwritten, r.last.Tally.Received = 2, 37 }, events.VerdictIncomplete,
 			[]string{"2 packets could not be written"}, 30},
@@ -233,26 +325,65 @@ func TestSealVerdicts(t *testing.T) {
 		"it failed, and did not say why":  {func(r *remains) { r.last.StopReason = events.StopFailed }, events.VerdictIncomplete, []string{"failed"}, 30},
 		"it came back after a crash":      {func(r *remains) { r.last.StopReason = events.StopRecovered }, events.VerdictIncomplete, []string{"recovered"}, 30},
 		"no closing manifest": {func(r *remains) { r.closed = false }, events.VerdictIncomplete,
-			[]string{"no closing manifest; what came after its checkpoint 2 at 2026-11-22T03:02:00Z is unknown", "segment 1 is in no closing manifest"}, 0},
-		"no closing manifest and no checkpoint": {func(r *remains) { r.closed, r.reports = false, map[string]any{} }, events.VerdictIncomplete,
-			[]string{"neither a closing manifest nor a checkpoint"}, 0},
+			[]string{"incomplete from 2026-11-22T03:02:00Z: the collector left no closing manifest; what came after its checkpoint 2 is unknown"}, 30},
+		"no closing manifest and no checkpoint": {func(r *remains) { r.closed, r.points = false, nil }, events.VerdictIncomplete,
+			[]string{"neither a closing manifest nor a checkpoint", "segment 1 of", "segment 3 of"}, 0},
+		"no closing manifest, and a segment that no checkpoint has": {func(r *remains) {
+			r.addSegment(r.user, 4, 10)
+			r.closed, r.last.Segments = false, r.last.Segments[:3]
+		}, events.VerdictIncomplete, []string{"incomplete from 2026-11-22T03:02:00Z: ", "segment 4 of", "is in no record of the collector's; its packets are not counted"}, 30},
+		"no closing manifest, and a segment of a checkpoint is missing": {func(r *remains) { r.closed = false; delete(r.segments, r.nth(2)) }, events.VerdictIncomplete,
+			[]string{"segment 2 with 10 packets was sealed but is not in the bucket"}, 20},
 		"a closing manifest that is garbage": {func(r *remains) { r.raw = []byte("\x00\xffgarbage") }, events.VerdictIncomplete,
-			[]string{"closing manifest can't be read", "what came after its checkpoint 2"}, 0},
-		"a closing manifest of a later version": {func(r *remains) { r.last.Version++ }, events.VerdictIncomplete, []string{"closing manifest can't be read", "version 2"}, 0},
-		"a closing manifest of another's":       {func(r *remains) { r.last.UserID = foreign }, events.VerdictIncomplete, []string{"closing manifest can't be read", foreign}, 0},
+			[]string{"closing manifest can't be read", "incomplete from", "what came after its checkpoint 2"}, 30},
+		"a closing manifest of a later version":       {func(r *remains) { r.last.Version++ }, events.VerdictIncomplete, []string{"closing manifest can't be read", "version 2"}, 30},
+		"a closing manifest of another's":             {func(r *remains) { r.last.UserID = foreign }, events.VerdictIncomplete, []string{"closing manifest can't be read", foreign}, 30},
+		"a closing manifest that says it was derived": {func(r *remains) { r.last.Derived = true }, events.VerdictIncomplete, []string{"closing manifest can't be read"}, 30},
+		"a closing manifest with a number beyond all": {func(r *remains) {
+			r.raw = fmt.Appendf(nil, `{"version":1,"capture":%q,"userId":%q,"tally":{"received":9007199254740992}}`, r.c, r.user)
+		},
+			events.VerdictIncomplete, []string{"closing manifest can't be read", "9007199254740992"}, 30},
+		"counts that overflow": {func(r *remains) { r.last.Tally.Written, r.last.Tally.Unwritten = 1<<53-1, 1<<53-1 }, events.VerdictIncomplete,
+			[]string{"9007199254740991 packets were written"}, 30},
 		"garbage all over": {func(r *remains) {
 			r.raw = []byte("garbage")
-			r.reports = map[string]any{events.CheckpointKey(r.c, r.user, 3, strings.Repeat("a", 64)): []int{1}}
+			r.points, r.reports = nil, map[string]any{events.CheckpointKey(r.c, r.user, 3, strings.Repeat("a", 64)): []int{1}}
 		}, events.VerdictIncomplete, []string{"closing manifest can't be read", "checkpoint 3 can't be read"}, 0},
 		"the last checkpoint is garbage, the one before is not": {func(r *remains) {
 			r.closed = false
 			r.reports[events.CheckpointKey(r.c, r.user, 3, strings.Repeat("a", 64))] = []int{1}
-		}, events.VerdictIncomplete, []string{"checkpoint 3 can't be read", "what came after its checkpoint 2"}, 0},
+		}, events.VerdictIncomplete, []string{"checkpoint 3 can't be read", "what came after its checkpoint 2"}, 30},
+		"a checkpoint is missing": {func(r *remains) { r.points[0].Seq, r.points[1].Seq = 2, 3 }, events.VerdictIncomplete, []string{"checkpoint 1 is not in the bucket"}, 30},
+		"a checkpoint lies under another digest": {func(r *remains) {
+			r.reports[events.CheckpointKey(r.c, r.user, 3, strings.Repeat("a", 64))] = events.Checkpoint{Version: 1, Capture: r.c, UserID: r.user, Seq: 3}
+		}, events.VerdictIncomplete, []string{"checkpoint 3 can't be read: its bytes do not have the digest of its name"}, 30},
+		"a checkpoint says another number": {func(r *remains) { r.twist(func(c *events.Checkpoint) { c.Seq = 9 }) }, events.VerdictIncomplete, []string{"checkpoint 3 can't be read: it says that it is number 9"}, 30},
+		"two checkpoints of one number":    {func(r *remains) { r.twist(func(c *events.Checkpoint) { c.Note = "another" }, 2) }, events.VerdictIncomplete, []string{"checkpoint 2 can't be read: there are two of this number"}, 30},
+		"the chain lost a record": {func(r *remains) { r.broken = func(m *events.CollectorManifest) { m.Segments = m.Segments[:2] } }, events.VerdictIncomplete,
+			[]string{"the chain of segment records is broken: it does not end where the collector says"}, 20},
+		"the chain lost its first record": {func(r *remains) { r.broken = func(m *events.CollectorManifest) { m.Segments = m.Segments[1:] } }, events.VerdictIncomplete,
+			[]string{"the chain of segment records is broken: segment 2 follows a record that is not there", "segments 1 to 1 are in no record"}, 20},
+		"the chain begins twice": {func(r *remains) {
+			r.broken = func(m *events.CollectorManifest) { m.Segments[2].Previous = ""; m.Chain, _ = link(m.Segments[2]) }
+		},
+			events.VerdictIncomplete, []string{"the chain of segment records is broken: it begins more than once"}, 30},
+		"a record has two followers": {func(r *remains) {
+			r.broken = func(m *events.CollectorManifest) {
+				m.Segments[2].Previous = m.Segments[1].Previous
+				m.Chain, _ = link(m.Segments[2])
+			}
+		}, events.VerdictIncomplete, []string{"the chain of segment records is broken: a record has two followers"}, 30},
+		"the headers were asked for": {func(r *remains) { r.plan.Mirror.PacketLength = 128 }, events.VerdictTruncated, nil, 30},
+		"DNS was not asked for":      {func(r *remains) { r.plan.Mirror.Filter.DNS = false }, events.VerdictTruncated, nil, 30},
+		"IPv6 was not asked for":     {func(r *remains) { r.plan.Mirror.Filter.Rules = slices.Delete(r.plan.Mirror.Filter.Rules, 1, 2) }, events.VerdictTruncated, nil, 30},
+		"SSH was left out": {func(r *remains) {
+			r.plan.Mirror.Filter.Rules = append(r.plan.Mirror.Filter.Rules, events.FilterRule{Number: 1, Direction: events.Ingress, Action: events.Reject, Protocol: 6, SourceCIDR: "0.0.0.0/0", DestinationCIDR: "0.0.0.0/0"})
+		}, events.VerdictTruncated, nil, 30},
 		"the collector wrote nothing": {func(r *remains) {
-			r.closed, r.segments, r.reports = false, map[string][]byte{}, map[string]any{}
+			r.closed, r.segments, r.points = false, map[string][]byte{}, nil
 		}, events.VerdictIncomplete, []string{"the collector wrote nothing"}, 0},
 		"no collector was launched": {func(r *remains) {
-			r.launched, r.closed, r.segments, r.reports = false, false, map[string][]byte{}, map[string]any{}
+			r.launched, r.closed, r.segments, r.points = false, false, map[string][]byte{}, nil
 		}, events.VerdictIncomplete, []string{"no collector was launched"}, 0},
 		"a file that nobody expects": {func(r *remains) { r.reports[events.CollectorPrefix(r.c, r.user)+"notes.txt"] = "hello" }, events.VerdictComplete, nil, 30},
 	} {
@@ -280,11 +411,7 @@ func TestSealVerdicts(t *testing.T) {
 					t.Errorf("segment %d is confirmed: %t; the bucket holds %+v of %+v", s.Seq, s.Confirmed, o, s)
 				}
 			}
-			for _, o := range m.Objects {
-				if o.SHA256 == "" {
-					t.Errorf("%s has no digest", o.Key)
-				}
-			}
+			consistent(t, r.s, r.c)
 		})
 	}
 }
@@ -296,9 +423,15 @@ func TestSealTwoCollectors(t *testing.T) {
 	body := []byte("the second's segment")
 	key := events.SegmentKey(r.c, second, 1, Digest(body))
 	r.segments[key] = body
+	seg := events.Segment{Seq: 1, Key: key, SHA256: Digest(body), Bytes: int64(len(body)), Packets: 5, Confirmed: true}
+	chain, err := link(seg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := uint64(len(body))
 	r.reports[events.CollectorManifestKey(r.c, second)] = events.CollectorManifest{Version: events.RecordVersion, Capture: r.c, UserID: second,
-		Segments: []events.Segment{{Seq: 1, Key: key, SHA256: Digest(body), Bytes: int64(len(body)), Packets: 5}},
-		Tally:    events.Tally{Received: 6, Written: 5, Rejected: events.Rejected{Malformed: 1}}}
+		Segments: []events.Segment{seg}, Chain: chain,
+		Tally: events.Tally{Received: 6, Written: 5, Sealed: 5, Uploaded: 5, SealedBytes: size, UploadedBytes: size, Rejected: events.Rejected{Malformed: 1}}}
 	r.reports[events.CustodyKey(r.c, "launch", "launched-i-00000002")] = events.CustodyEntry{Version: 1, Capture: r.c, Actor: "launch", Act: "launched-i-00000002", Detail: map[string]string{"userId": second}}
 	result, m := r.store().seal()
 	if result.Verdict != events.VerdictComplete || result.Packets != 35 || result.Segments != 4 || len(m.Collectors) != 2 || m.Tally.Received != 41 || m.Tally.Rejected.Total() != 6 {
@@ -323,80 +456,28 @@ func TestSealWithoutStoredDigest(t *testing.T) {
 
 func TestSealAgain(t *testing.T) {
 	r := orderly(t)
-	delete(r.segments, r.key(3))
+	delete(r.segments, r.nth(3))
 	r.store()
 	first, _ := r.seal()
 	r.put(events.CertificateKey(r.c, 9), []byte("a late certificate"))
-	second, err := r.s.Seal(t.Context(), r.c, "another tool", &events.Failure{Error: "Late", Cause: "late"})
+	second, err := Sealer{Store: r.s, Signer: key, Tool: "another tool"}.Seal(t.Context(), r.c, &events.Failure{Error: "Late", Cause: "late"})
 	if err != nil || !reflect.DeepEqual(first, second) {
 		t.Errorf("sealed again: %+v, %v; at first %+v", second, err, first)
 	}
 }
 
-// TestSealInterrupted: between the custody log and the manifest a seal may end; the next one takes the log as it is.
-func TestSealInterrupted(t *testing.T) {
-	r := orderly(t).store()
-	if err := r.s.chainCustody(t.Context(), r.c); err != nil {
-		t.Fatal(err)
-	}
-	before, err := r.s.Read(t.Context(), events.CustodyLogKey(r.c))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.s.Record(t.Context(), events.CustodyEntry{Capture: r.c, Actor: "sweep", Act: "came-by"}); err != nil {
-		t.Fatal(err)
-	}
-	result, m := r.seal()
-	after, err := r.s.Read(t.Context(), events.CustodyLogKey(r.c))
-	if err != nil || !bytes.Equal(before, after) {
-		t.Errorf("the custody log is another: %v", err)
-	}
-	if result.Verdict != events.VerdictComplete {
-		t.Errorf("%+v", result)
-	}
-	late := events.CustodyKey(r.c, "sweep", "came-by")
-	if !slices.ContainsFunc(m.Objects, func(o events.Object) bool { return o.Key == late }) {
-		t.Error("what was recorded in between is in no list")
-	}
-}
-
-func TestSealByManyAtOnce(t *testing.T) {
-	r := orderly(t).store()
-	type answer struct {
-		events.SealResult
-		err error
-	}
-	answers := make(chan answer)
-	for i := range 4 {
-		go func() {
-			var failure *events.Failure
-			if i%2 == 1 {
-				failure = &events.Failure{Error: "Other", Cause: fmt.Sprint(i)}
-			}
-			result, err := r.s.Seal(context.Background(), r.c, fmt.Sprint("tool ", i), failure)
-			answers <- answer{result, err}
-		}()
-	}
-	first := <-answers
-	for range 3 {
-		if a := <-answers; a.err != nil || !reflect.DeepEqual(a, first) {
-			t.Errorf("%+v, and %+v", first, a)
-		}
-	}
-}
-
 func TestSealRefuses(t *testing.T) {
-	if _, err := store().Seal(t.Context(), "../x", "tool", nil); err == nil {
+	if _, err := (Sealer{Store: store()}).Seal(t.Context(), "../x", nil); err == nil {
 		t.Error("a capture id that is none is sealed")
 	}
-	if _, err := store().Seal(t.Context(), newCapture(), "tool", nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := (Sealer{Store: store()}).Seal(t.Context(), newCapture(), nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a capture without a plan: %v", err)
 	}
 }
 
 func TestSealNamesTheFailure(t *testing.T) {
 	r := orderly(t).store()
-	if _, err := r.s.Seal(t.Context(), r.c, "tool", &events.Failure{Error: "NoCapacity", Cause: "none of them"}); err != nil {
+	if _, err := r.sealer.Seal(t.Context(), r.c, &events.Failure{Error: "NoCapacity", Cause: "none of them"}); err != nil {
 		t.Fatal(err)
 	}
 	_, m := r.seal()
@@ -404,7 +485,7 @@ func TestSealNamesTheFailure(t *testing.T) {
 		t.Errorf("error %q", m.Error)
 	}
 	if r = orderly(t).store(); true {
-		if _, err := r.s.Seal(t.Context(), r.c, "tool", &events.Failure{}); err != nil {
+		if _, err := r.sealer.Seal(t.Context(), r.c, &events.Failure{}); err != nil {
 			t.Fatal(err)
 		}
 		if _, m := r.seal(); m.Error != "" {
@@ -415,14 +496,16 @@ func TestSealNamesTheFailure(t *testing.T) {
 
 // TestCustodyChain: each line holds the digest of the one before, so that none can be taken out or put in.
 func TestCustodyChain(t *testing.T) {
-	r := orderly(t).store()
+	r := orderly(t)
+	r.reports[events.CertificateKey(r.c, 1)] = events.Certificate{Version: 1, Capture: r.c, Seq: 1, Gone: []events.Resource{{Kind: "session", ID: "tms-1"}}}
+	r.store()
 	r.seal()
 	log, err := r.s.Read(t.Context(), events.CustodyLogKey(r.c))
 	if err != nil {
 		t.Fatal(err)
 	}
 	lines := bytes.Split(bytes.TrimSuffix(log, []byte("\n")), []byte("\n"))
-	if len(lines) != 4 {
+	if len(lines) != 5 {
 		t.Fatalf("%d lines", len(lines))
 	}
 	previous, stored := "", time.Time{}
@@ -432,7 +515,7 @@ func TestCustodyChain(t *testing.T) {
 			t.Fatal(err)
 		}
 		body, err := r.s.Read(t.Context(), l.Key)
-		if err != nil || Digest(body) != l.SHA256 || l.Previous != previous || l.Stored.Before(stored) || l.Entry.Capture != r.c {
+		if err != nil || Digest(body) != l.SHA256 || l.Previous != previous || l.Stored.Before(stored) || !bytes.Equal(l.Entry, body) {
 			t.Errorf("line %d: %+v, %v", i+1, l, err)
 		}
 		previous, stored = Digest(line), l.Stored

@@ -12,11 +12,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/gowebpki/jcs"
 
 	"flashtap/events"
 	"flashtap/functions/internal/awserr"
@@ -27,12 +29,14 @@ type bucketAPI interface {
 	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
 	HeadObject(context.Context, *s3.HeadObjectInput, ...func(*s3.Options)) (*s3.HeadObjectOutput, error)
 	ListObjectsV2(context.Context, *s3.ListObjectsV2Input, ...func(*s3.Options)) (*s3.ListObjectsV2Output, error)
+	PutObjectLegalHold(context.Context, *s3.PutObjectLegalHoldInput, ...func(*s3.Options)) (*s3.PutObjectLegalHoldOutput, error)
 }
 
 // Store is the evidence bucket.
 type Store struct {
 	API    bucketAPI
 	Bucket string
+	Hold   bool // what is created gets a legal hold at once
 }
 
 // maxRecord is the largest record we read whole; segments are never read.
@@ -47,12 +51,16 @@ var ErrExists = errors.New("object exists")
 // the very same bytes (a step that runs twice), that is success; by other bytes, ErrExists.
 func (s Store) Create(ctx context.Context, key string, body []byte) error {
 	sum := sha256.Sum256(body)
-	_, err := s.API.PutObject(ctx, &s3.PutObjectInput{
+	in := &s3.PutObjectInput{
 		Bucket: &s.Bucket, Key: &key, Body: bytes.NewReader(body),
-		ContentType:    aws.String("application/json"),
+		ContentType:    aws.String(contentType(key)),
 		IfNoneMatch:    aws.String("*"),
 		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sum[:])),
-	})
+	}
+	if s.Hold {
+		in.ObjectLockLegalHoldStatus = types.ObjectLockLegalHoldStatusOn
+	}
+	_, err := s.API.PutObject(ctx, in)
 	if err == nil {
 		return nil
 	}
@@ -69,17 +77,44 @@ func (s Store) Create(ctx context.Context, key string, body []byte) error {
 	return fmt.Errorf("write %s: %w", key, ErrExists)
 }
 
-// CreateJSON writes v as an object that must not exist yet.
+func contentType(key string) string {
+	switch path.Ext(key) {
+	case ".jsonl":
+		return "application/jsonl"
+	case ".pem":
+		return "application/x-pem-file"
+	case ".sig":
+		return "application/octet-stream"
+	case ".txt":
+		return "text/plain"
+	}
+	return "application/json"
+}
+
+// CreateJSON writes v in its canonical form as an object that must not exist yet.
 func (s Store) CreateJSON(ctx context.Context, key string, v any) error {
-	body, err := json.MarshalIndent(v, "", "  ")
+	body, err := Canonical(v)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", key, err)
 	}
-	return s.Create(ctx, key, append(body, '\n'))
+	return s.Create(ctx, key, body)
+}
+
+// Canonical is the form that RFC 8785 gives v, in which every record is stored, hashed and signed.
+func Canonical(v any) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return jcs.Transform(text)
 }
 
 // Read returns a record; fs.ErrNotExist when there is none.
 func (s Store) Read(ctx context.Context, key string) ([]byte, error) {
+	return s.readUpTo(ctx, key, maxRecord)
+}
+
+func (s Store) readUpTo(ctx context.Context, key string, limit int) ([]byte, error) {
 	out, err := s.API.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.Bucket, Key: &key})
 	if awserr.IsNotFound(err) {
 		return nil, fmt.Errorf("read %s: %w", key, fs.ErrNotExist)
@@ -88,12 +123,12 @@ func (s Store) Read(ctx context.Context, key string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
 	defer out.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(out.Body, maxRecord+1))
+	body, err := io.ReadAll(io.LimitReader(out.Body, int64(limit)+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
-	if len(body) > maxRecord {
-		return nil, fmt.Errorf("read %s: %w of %d bytes", key, errTooLarge, maxRecord)
+	if len(body) > limit {
+		return nil, fmt.Errorf("read %s: %w of %d bytes", key, errTooLarge, limit)
 	}
 	return body, nil
 }

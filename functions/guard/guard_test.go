@@ -57,7 +57,7 @@ func TestGuard(t *testing.T) {
 		t.Errorf("lease %+v, %v", held, err)
 	}
 	var act events.CustodyEntry
-	if err := s.Store.ReadJSON(t.Context(), events.CustodyKey(plan.Capture, "guard", "guarded"), &act); err != nil || act.Detail["execution"] != "run-1" {
+	if err := s.Store.ReadJSON(t.Context(), events.CustodyKey(plan.Capture, "guard", "guarded"), &act); err != nil || act.Detail["execution"] != "run-1" || act.RequestID == "" {
 		t.Errorf("custody %+v, %v", act, err)
 	}
 }

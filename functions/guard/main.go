@@ -52,7 +52,7 @@ func (g guard) run(ctx context.Context, in events.StepInput) (events.GuardResult
 	if err != nil {
 		return events.GuardResult{}, err
 	}
-	_, err = g.schedules.CreateSchedule(ctx, &scheduler.CreateScheduleInput{
+	made, err := g.schedules.CreateSchedule(ctx, &scheduler.CreateScheduleInput{
 		Name: &name, GroupName: &g.settings.ScheduleGroup,
 		Description:           aws.String("Flashtap: tears down what is left of " + string(plan.Capture)),
 		ScheduleExpression:    aws.String("rate(5 minutes)"),
@@ -77,9 +77,13 @@ func (g guard) run(ctx context.Context, in events.StepInput) (events.GuardResult
 			return g.join(ctx, plan, *there)
 		}
 	}
+	call := ""
+	if made != nil {
+		call = evidence.RequestID(made.ResultMetadata)
+	}
 	slog.Info("guarded", "capture", plan.Capture, "eni", plan.Source.NetworkInterfaceID, "from", plan.GuardAt())
 	return events.GuardResult{Held: true, JoinedTo: plan.Capture, Deadline: plan.Deadline}, g.store.Record(ctx, events.CustodyEntry{
-		Capture: plan.Capture, Actor: "guard", Act: "guarded", Resource: g.settings.ScheduleGroup + "/" + name,
+		Capture: plan.Capture, Actor: "guard", Act: "guarded", Resource: g.settings.ScheduleGroup + "/" + name, RequestID: call,
 		Detail: map[string]string{"from": plan.GuardAt().Format(time.RFC3339), "execution": in.Execution},
 	})
 }

@@ -48,7 +48,7 @@ func (m mirror) run(ctx context.Context, in events.StepInput) (events.MirrorResu
 	if err != nil {
 		return events.MirrorResult{}, err
 	}
-	session, err := m.session(ctx, plan, target, filter)
+	session, call, err := m.session(ctx, plan, target, filter)
 	if err != nil {
 		return events.MirrorResult{}, err
 	}
@@ -57,7 +57,7 @@ func (m mirror) run(ctx context.Context, in events.StepInput) (events.MirrorResu
 	}
 	slog.Info("mirroring", "capture", plan.Capture, "eni", plan.Source.NetworkInterfaceID, "vni", plan.Mirror.VNI, "session", session)
 	return events.MirrorResult{SessionID: session, VNI: plan.Mirror.VNI, At: time.Now().UTC()}, m.store.Record(ctx, events.CustodyEntry{
-		Capture: plan.Capture, Actor: "mirror", Act: "mirrored", Resource: session,
+		Capture: plan.Capture, Actor: "mirror", Act: events.ActMirrored, Resource: session, RequestID: call,
 		Detail: map[string]string{
 			"target": target, "filter": filter, "source": plan.Source.NetworkInterfaceID, "collector": collector,
 			"vni": strconv.Itoa(int(plan.Mirror.VNI)), "sessionNumber": strconv.Itoa(int(plan.Mirror.SessionNumber)),
@@ -148,7 +148,7 @@ func rule(plan events.Plan, filter string, r events.FilterRule) *ec2.CreateTraff
 	return in
 }
 
-func (m mirror) session(ctx context.Context, plan events.Plan, target, filter string) (string, error) {
+func (m mirror) session(ctx context.Context, plan events.Plan, target, filter string) (id, call string, err error) {
 	in := &ec2.CreateTrafficMirrorSessionInput{
 		NetworkInterfaceId:    &plan.Source.NetworkInterfaceID,
 		TrafficMirrorTargetId: &target,
@@ -165,14 +165,14 @@ func (m mirror) session(ctx context.Context, plan events.Plan, target, filter st
 	out, err := m.ec2.CreateTrafficMirrorSession(ctx, in)
 	switch awserr.Code(err) {
 	case "NetworkInterfaceNotSupported":
-		return "", boot.NotMirrorable{Source: plan.Source.NetworkInterfaceID, Reason: err.Error(), Remedy: "capture a peer, or on the host itself"}
+		return "", "", boot.NotMirrorable{Source: plan.Source.NetworkInterfaceID, Reason: err.Error(), Remedy: "capture a peer, or on the host itself"}
 	case "TrafficMirrorSessionsPerInterfaceLimitExceeded":
-		return "", boot.NotMirrorable{Source: plan.Source.NetworkInterfaceID, Reason: err.Error(), Remedy: "delete one of the sessions on the interface"}
+		return "", "", boot.NotMirrorable{Source: plan.Source.NetworkInterfaceID, Reason: err.Error(), Remedy: "delete one of the sessions on the interface"}
 	}
 	if err != nil {
-		return "", fmt.Errorf("create mirror session on %s: %w", plan.Source.NetworkInterfaceID, err)
+		return "", "", fmt.Errorf("create mirror session on %s: %w", plan.Source.NetworkInterfaceID, err)
 	}
-	return aws.ToString(out.TrafficMirrorSession.TrafficMirrorSessionId), nil
+	return aws.ToString(out.TrafficMirrorSession.TrafficMirrorSessionId), evidence.RequestID(out.ResultMetadata), nil
 }
 
 // deleteAtDeadline has Scheduler itself delete the session: should all our code be broken, the mirroring still ends.

@@ -1,5 +1,5 @@
-// Command seal is the Lambda that closes a capture of which nothing is left running: it checks the evidence and writes
-// the manifest.
+// Command seal is the Lambda that closes a capture of which nothing is left running: it checks the evidence, writes the
+// manifest and has it signed.
 package main
 
 import (
@@ -17,8 +17,9 @@ func main() {
 	boot.Start("seal", []string{"FLASHTAP_DEPLOYMENT", "FLASHTAP_BUCKET"},
 		func(cfg aws.Config, settings events.Settings) boot.Step[events.StepInput, events.SealResult] {
 			store := evidence.Store{API: s3.NewFromConfig(cfg), Bucket: settings.Bucket}
+			sealer := evidence.NewSealer(cfg, settings, store, boot.Tool("seal"))
 			return func(ctx context.Context, in events.StepInput) (events.SealResult, error) {
-				return store.Seal(ctx, in.Capture, boot.Tool("seal"), in.Failure)
+				return sealer.Seal(ctx, in.Capture, in.Failure)
 			}
 		})
 }

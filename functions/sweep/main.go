@@ -27,6 +27,8 @@ func main() {
 		return sweep{
 			remover:   remove.Remover{EC2: ec2.NewFromConfig(cfg), Schedules: schedules, Store: store, Settings: settings},
 			store:     store,
+			sealer:    evidence.NewSealer(cfg, settings, store, boot.Tool("sweep")),
+			metrics:   evidence.NewCloudWatch(cfg),
 			schedules: schedules,
 			queues:    sqs.NewFromConfig(cfg),
 			bus:       eventbridge.NewFromConfig(cfg),

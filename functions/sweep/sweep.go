@@ -22,7 +22,6 @@ import (
 	"flashtap/events"
 	"flashtap/functions/evidence"
 	"flashtap/functions/internal/awserr"
-	"flashtap/functions/internal/boot"
 	"flashtap/functions/lease"
 	"flashtap/functions/remove"
 )
@@ -30,6 +29,8 @@ import (
 type sweep struct {
 	remover   remove.Remover
 	store     evidence.Store
+	sealer    evidence.Sealer
+	metrics   evidence.Metrics
 	schedules *scheduler.Client
 	queues    *sqs.Client
 	bus       *eventbridge.Client
@@ -60,19 +61,20 @@ type report struct {
 	Remaining int                `json:"remaining"` // things of theirs that are still there
 	Refused   []events.Resource  `json:"refused"`   // bear our tags but are not provably ours
 	Sealed    []events.CaptureID `json:"sealed"`
+	Amended   []events.CaptureID `json:"amended"`  // sealed ones to which something was added
 	Admitted  int                `json:"admitted"` // waiting findings that got a place
 	Expired   int                `json:"expired"`  // waiting findings that waited too long
 	Oldest    int                `json:"oldest"`   // age in seconds of the capture whose things were the oldest there; 0: nothing was there
 }
 
-// run does its three duties, each even when another fails.
+// run does its duties, each even when another fails.
 func (s sweep) run(ctx context.Context, t trigger) (report, error) {
 	var r report
 	dead, err := s.orphans(ctx, t.ended(), &r)
 	errs := []error{err}
-	errs = append(errs, s.seal(ctx, dead, &r), s.admit(ctx, &r))
+	errs = append(errs, s.seal(ctx, dead, &r), s.amend(ctx, &r), s.admit(ctx, &r))
 	slog.Info("swept", "orphans", len(r.Orphans), "remaining", r.Remaining, "refused", len(r.Refused), "sealed", len(r.Sealed),
-		"admitted", r.Admitted, "expired", r.Expired, "oldest", r.Oldest)
+		"amended", len(r.Amended), "admitted", r.Admitted, "expired", r.Expired, "oldest", r.Oldest)
 	return r, errors.Join(errs...)
 }
 
@@ -165,7 +167,7 @@ func onlyTerminated(items []remove.Item, c events.CaptureID) bool {
 	return true
 }
 
-// sealWithin is how far back the sweep looks for captures without a manifest.
+// sealWithin is how far back the sweep looks for captures that are not sealed, or not signed.
 const sealWithin = 7 * 24 * time.Hour
 
 // seal closes captures that nobody closed: planned, over, and with nothing left of them.
@@ -176,7 +178,7 @@ func (s sweep) seal(ctx context.Context, dead map[events.CaptureID]bool, r *repo
 	}
 	var errs []error
 	for _, c := range captures {
-		sealed, err := s.store.Exists(ctx, events.ManifestKey(c))
+		sealed, err := s.sealed(ctx, c)
 		if err != nil || sealed {
 			errs = append(errs, err)
 			continue
@@ -205,14 +207,71 @@ func (s sweep) seal(ctx context.Context, dead map[events.CaptureID]bool, r *repo
 		if slices.ContainsFunc(items, func(i remove.Item) bool { return !i.Gone() }) {
 			continue // the next sweep finds it empty
 		}
-		if _, err := s.store.Seal(ctx, c, boot.Tool("sweep"), &events.Failure{Error: "SealedBySweep", Cause: "its execution ended before it could seal"}); err != nil {
+		result, err := s.sealer.Seal(ctx, c, &events.Failure{Error: "SealedBySweep", Cause: "its execution ended before it could seal"})
+		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		r.Sealed = append(r.Sealed, c)
-		errs = append(errs, s.publish(ctx, events.EventSealed, map[string]any{"capture": c, "by": events.BySweep}))
+		errs = append(errs, s.publish(ctx, events.EventSealed, map[string]any{"capture": c, "by": events.BySweep, "seal": result}))
 	}
 	return errors.Join(errs...)
+}
+
+// amend adds to sealed captures what came after they were sealed: CloudWatch's counts, and certificates of this very sweep.
+func (s sweep) amend(ctx context.Context, r *report) error {
+	captures, err := s.store.Captures(ctx, time.Now().Add(-sealWithin))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range captures {
+		due, err := s.amendable(ctx, c, slices.Contains(r.Orphans, c))
+		if err != nil || !due {
+			errs = append(errs, err)
+			continue
+		}
+		wrote, err := s.sealer.Amend(ctx, c, events.BySweep, s.metrics, time.Now())
+		if wrote {
+			r.Amended = append(r.Amended, c)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// amendable says that a capture is sealed and may have something to add: it has no addendum yet, or something was removed for
+// it just now.
+func (s sweep) amendable(ctx context.Context, c events.CaptureID, again bool) (bool, error) {
+	start, err := c.Start()
+	if err != nil || !again && !evidence.Due(start, time.Now()) {
+		return false, err
+	}
+	if !again {
+		if done, err := s.sealer.Amended(ctx, c); err != nil || done {
+			return false, err
+		}
+	}
+	closed, err := s.store.Exists(ctx, events.ManifestKey(c))
+	if err != nil || !closed {
+		return false, err
+	}
+	return s.sealed(ctx, c)
+}
+
+// sealed says that nothing is left to do: the manifest is signed, or was made when there was no key. A capture that is to be
+// signed has the public key before it has a manifest.
+func (s sweep) sealed(ctx context.Context, c events.CaptureID) (bool, error) {
+	signed, err := s.store.Exists(ctx, events.ManifestSignatureKey(c))
+	if err != nil || signed {
+		return signed, err
+	}
+	closed, err := s.store.Exists(ctx, events.ManifestKey(c))
+	if err != nil || !closed {
+		return false, err
+	}
+	toSign, err := s.store.Exists(ctx, events.PublicKeyKey(c))
+	return err == nil && !toSign, err
 }
 
 // publish tells the deployment's event bus.

@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"io/fs"
 	"reflect"
@@ -24,9 +28,12 @@ import (
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"flashtap/events"
+	"flashtap/functions/evidence"
 	"flashtap/functions/internal/describe"
 	"flashtap/functions/lease"
 	"flashtap/functions/remove"
+	"flashtap/testutil/region"
+	"flashtap/testutil/region/cloudwatch"
 	"flashtap/testutil/stage"
 )
 
@@ -42,7 +49,7 @@ func set(t *testing.T) *scene {
 	s := &scene{Stage: stage.New(t, nil), t: t}
 	s.sweep = sweep{
 		remover: remove.Remover{EC2: s.EC2API, Schedules: s.Scheduler, Store: s.Store, Settings: s.Settings},
-		store:   s.Store, schedules: s.Scheduler, queues: sqs.NewFromConfig(s.Config), bus: eventbridge.NewFromConfig(s.Config),
+		store:   s.Store, sealer: evidence.NewSealer(s.Config, s.Settings, s.Store, "flashtap sweep test"), metrics: evidence.NewCloudWatch(s.Config), schedules: s.Scheduler, queues: sqs.NewFromConfig(s.Config), bus: eventbridge.NewFromConfig(s.Config),
 		machines: sfn.NewFromConfig(s.Config), settings: s.Settings,
 	}
 	s.Listen(func(event []byte) {
@@ -225,6 +232,117 @@ func TestSeal(t *testing.T) {
 	}
 	if !s.published(events.EventSealed) {
 		t.Error("nobody is told")
+	}
+}
+
+// TestSign: a capture that was closed while KMS could not sign is signed by a later sweep.
+func TestSign(t *testing.T) {
+	s := set(t)
+	s.Settings.SigningKeyARN = s.SigningKey
+	s.sweep.sealer = evidence.NewSealer(s.Config, s.Settings, s.Store, "flashtap sweep test")
+	c := captureOf("eni-00000001")
+	s.Plan(t, c, func(p *events.Plan) { p.Deadline = time.Now().Add(-time.Hour) })
+	signed := 0
+	s.Inject(func(call region.Call) *region.Fault {
+		if call.Operation == "Sign" {
+			if signed++; signed > 1 { // the tree was signed
+				return &region.Fault{Code: "KMSInvalidStateException", Status: 400}
+			}
+		}
+		return nil
+	})
+	if r, err := s.sweep.run(t.Context(), trigger{}); err == nil || len(r.Sealed) > 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	before, err := s.Store.Read(t.Context(), events.ManifestKey(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Inject(nil)
+	for range 2 {
+		r, err := s.sweep.run(t.Context(), trigger{})
+		if err != nil || len(r.Sealed) > 0 && !slices.Equal(r.Sealed, []events.CaptureID{c}) {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	after, err := s.Store.Read(t.Context(), events.ManifestKey(c))
+	if err != nil || string(after) != string(before) {
+		t.Errorf("the manifest is another: %v", err)
+	}
+	signature, err := s.Store.Read(t.Context(), events.ManifestSignatureKey(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := s.Store.Read(t.Context(), events.PublicKeyKey(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := sha256.Sum256(after)
+	if !ecdsa.VerifyASN1(public.(*ecdsa.PublicKey), digest[:], signature) {
+		t.Error("the signature is not the manifest's")
+	}
+}
+
+// TestAmend: what CloudWatch counted is asked for the source's instance and the time of the capture, and added up.
+func TestAmend(t *testing.T) {
+	s := set(t)
+	c := captureOf("eni-00000001")
+	start := time.Now().Add(-2 * time.Hour).Truncate(5 * time.Minute)
+	s.Plan(t, c, func(p *events.Plan) { p.Start, p.Deadline = start, start.Add(7*time.Minute) })
+	for name, value := range map[string]float64{
+		"NetworkPacketsMirrorIn": 100, "NetworkPacketsMirrorOut": 20, "NetworkMirrorIn": 5000, "NetworkMirrorOut": 600,
+		"NetworkPacketsSkipMirrorIn": 3, "NetworkPacketsSkipMirrorOut": 4, "NetworkSkipMirrorIn": 70, "NetworkSkipMirrorOut": 8,
+	} {
+		s.Metrics.Set(cloudwatch.Series{Namespace: "AWS/EC2", Name: name, Dimensions: map[string]string{"InstanceId": s.Instance}}, value)
+	}
+	if r, err := s.sweep.run(t.Context(), trigger{}); err != nil || !slices.Equal(r.Sealed, []events.CaptureID{c}) || len(r.Amended) > 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	counts, late, err := s.sweep.metrics.Mirrored(t.Context(), s.Instance, start, start.Add(10*time.Minute))
+	want := events.SourceMetrics{From: start.UTC(), To: start.UTC().Add(10 * time.Minute), PeriodSeconds: 300, Mirrored: 240, Skipped: 14, MirroredBytes: 11200, SkippedBytes: 156}
+	if err != nil || late || !reflect.DeepEqual(counts, want) {
+		t.Errorf("%+v, late %t, %v; want %+v", counts, late, err, want)
+	}
+	if counts, late, err = s.sweep.metrics.Mirrored(t.Context(), s.Instance, start, time.Now()); err != nil || !late {
+		t.Errorf("up to now: %+v, late %t, %v", counts, late, err)
+	}
+	if counts, late, err = s.sweep.metrics.Mirrored(t.Context(), "", start, time.Now()); err != nil || late || len(counts.Missing) != 8 {
+		t.Errorf("of no instance: %+v, late %t, %v", counts, late, err)
+	}
+	wrote, err := s.sweep.sealer.Amend(t.Context(), c, events.BySweep, s.sweep.metrics, time.Now().Add(time.Hour))
+	var a events.Addendum
+	if err := errors.Join(err, s.Store.ReadJSON(t.Context(), events.AddendumKey(c, 1), &a)); err != nil || !wrote {
+		t.Fatalf("%t, %v", wrote, err)
+	}
+	if a.Metrics == nil || a.Metrics.Mirrored != 240 || a.Metrics.Skipped != 14 || a.Verdict != events.VerdictIncomplete || a.By != events.BySweep {
+		t.Errorf("%+v", a)
+	}
+	if r, err := s.sweep.run(t.Context(), trigger{}); err != nil || len(r.Amended) > 0 || len(r.Sealed) > 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// TestLateCertificate: a sweep that removes something of a sealed capture adds the certificate to it.
+func TestLateCertificate(t *testing.T) {
+	s := set(t)
+	c := captureOf("eni-00000001")
+	s.Plan(t, c, func(p *events.Plan) { p.Deadline = time.Now().Add(-time.Hour) })
+	if r, err := s.sweep.run(t.Context(), trigger{}); err != nil || len(r.Sealed) != 1 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	s.filter(c, remove.Description(c))
+	r, err := s.sweep.run(t.Context(), trigger{})
+	if err != nil || !slices.Equal(r.Amended, []events.CaptureID{c}) {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	var a events.Addendum
+	if err := s.Store.ReadJSON(t.Context(), events.AddendumKey(c, 1), &a); err != nil || len(a.Objects) != 1 || a.Objects[0].Key != events.CertificateKey(c, 1) || a.Metrics != nil {
+		t.Errorf("%+v, %v", a, err)
 	}
 }
 

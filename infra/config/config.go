@@ -25,6 +25,7 @@ type Config struct {
 	EvidenceBucket string // name of an existing bucket, perhaps of another account; "": one is made
 	EvidenceKey    string // ARN of an existing KMS key; "": one is made
 	AccessLogging  string // ToS3, ToCloudTrail or NoLogging
+	WitnessTopic   string // ARN of an SNS topic, best of another account, that is told the digest of every manifest; "": none
 	BreakGlass     []string
 	LogDays        int // how long logs are kept
 
@@ -45,9 +46,14 @@ type Config struct {
 	MaxBytes        int64
 	PacketLength    int32
 	Filter          *events.Filter
-	InstanceTypes   []string
-	SpoolGiB        int
-	VolumeKey       string // ARN of the KMS key of collectors' disks; "": the account's default key for EBS, which must be AWS's own then
+	Profile         string   // what is mirrored: one of events' profiles; "": everything, or the filter if there is one
+	ControlCIDRs    []string // where the operators' own SSH and RDP come from: left out of captures
+
+	AllowTemporaryEndpoint bool // a capture may make an S3 interface endpoint where no other way to S3 is
+
+	InstanceTypes []string
+	SpoolGiB      int
+	VolumeKey     string // ARN of the KMS key of collectors' disks; "": the account's default key for EBS, which must be AWS's own then
 
 	// The account.
 	Tags                map[string]string // on all that the stacks make
@@ -159,6 +165,9 @@ func (c Config) validateEvidence(bad complain) {
 	if c.EvidenceBucket != "" && c.AccessLogging != NoLogging {
 		bad("accessLogging", "%q: want %s: what is logged about an existing bucket is its owner's", c.AccessLogging, NoLogging)
 	}
+	if c.WitnessTopic != "" && (!topicForm.MatchString(c.WitnessTopic) || strings.HasSuffix(c.WitnessTopic, ".fifo")) {
+		bad("witnessTopic", "%q: want the ARN of a standard SNS topic", c.WitnessTopic)
+	}
 	for _, p := range c.BreakGlass {
 		if !principalForm.MatchString(p) {
 			bad("breakGlass", "%q: want ARNs of roles or users, not of sessions; a * may end one", p)
@@ -200,7 +209,11 @@ func (c Config) validateCaptures(bad complain) {
 	if c.DurationSeconds < 1 || c.MaxBytes < 1 {
 		bad("durationSeconds and maxBytes", "%d and %d: want more than 0", c.DurationSeconds, c.MaxBytes)
 	}
-	options := events.Options{DurationSeconds: c.DurationSeconds, MaxBytes: c.MaxBytes, PacketLength: c.PacketLength, Filter: c.Filter}
+	options := events.Options{DurationSeconds: c.DurationSeconds, MaxBytes: c.MaxBytes, PacketLength: c.PacketLength, Filter: c.Filter,
+		Profile: c.Profile, ControlCIDRs: c.ControlCIDRs}
+	if c.Profile == events.ProfileCustom && c.Filter == nil {
+		bad("profile", "%q: want a filter beside it", c.Profile)
+	}
 	if err := options.Validate(); err != nil {
 		bad("of what captures are by default", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}

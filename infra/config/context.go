@@ -19,11 +19,12 @@ func (c *Config) keys() map[string]any {
 	return map[string]any{
 		"deployment": &c.Deployment, "retentionMode": &c.RetentionMode, "retentionDays": &c.RetentionDays, "tierDays": &c.TierDays,
 		"expireDays": &c.ExpireDays, "evidenceBucket": &c.EvidenceBucket, "evidenceKey": &c.EvidenceKey,
-		"accessLogging": &c.AccessLogging, "breakGlass": &c.BreakGlass, "logDays": &c.LogDays,
+		"accessLogging": &c.AccessLogging, "witnessTopic": &c.WitnessTopic, "breakGlass": &c.BreakGlass, "logDays": &c.LogDays,
 		"minSeverity": &c.MinSeverity, "findingTypes": &c.FindingTypes, "sampleFindings": &c.SampleFindings,
 		"securityHubAction": &c.SecurityHubAction, "instanceEvents": &c.InstanceEvents, "paused": &c.Paused,
 		"vpcs": &c.VPCs, "optOutTag": &c.OptOutTag, "maxCaptures": &c.MaxCaptures, "maxInterfaces": &c.MaxInterfaces,
 		"durationSeconds": &c.DurationSeconds, "maxBytes": &c.MaxBytes, "packetLength": &c.PacketLength, "filter": &c.Filter,
+		"profile": &c.Profile, "controlCidrs": &c.ControlCIDRs, "allowTemporaryEndpoint": &c.AllowTemporaryEndpoint,
 		"instanceTypes": &c.InstanceTypes, "spoolGiB": &c.SpoolGiB, "volumeKey": &c.VolumeKey,
 		"tags": &c.Tags, "permissionsBoundary": &c.PermissionsBoundary, "alertTopic": &c.AlertTopic, "alarmEmail": &c.AlarmEmail, "captureHourUSD": &c.CaptureHourUSD,
 		"hubAccount": &c.HubAccount, "buildDir": &c.BuildDir,

@@ -14,6 +14,8 @@ type Place struct {
 
 	Bucket           string // name of the evidence bucket
 	BucketKeyARN     string
+	SigningKeyARN    string            // KMS key that signs manifests
+	Roles            map[string]string // ARNs of the roles whose rights preflight simulates, by step: those of SimulatedRoles
 	LaunchTemplateID string
 	CollectorRoleID  string // unique id
 	SchedulerRoleARN string
@@ -37,6 +39,9 @@ var ImageParameters = map[string]string{
 	events.X86_64: "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64",
 }
 
+// SimulatedRoles are the steps that make and remove everything.
+var SimulatedRoles = []string{"launch", "mirror", "teardown"}
+
 // Scope is what the IAM statements of the deployment name.
 func (c Config) Scope(p Place) policy.Scope {
 	s := c.Names()
@@ -53,8 +58,14 @@ func (c Config) Scope(p Place) policy.Scope {
 	for _, vpc := range c.VPCs {
 		s.VPCs = append(s.VPCs, arn("ec2", p.Region+":"+p.Account+":vpc/"+vpc))
 	}
-	s.VolumeKeyARN = c.VolumeKey
+	s.VolumeKeyARN, s.SigningKeyARN, s.WitnessTopicARN = c.VolumeKey, p.SigningKeyARN, c.WitnessTopic
 	s.OptOutTag, s.BreakGlass, s.AutomationRole = c.OptOutTag, c.BreakGlass, true
+	s.TemporaryEndpoint = c.AllowTemporaryEndpoint
+	for _, step := range SimulatedRoles {
+		if arn := p.Roles[step]; arn != "" {
+			s.StepRoleARNs = append(s.StepRoleARNs, arn)
+		}
+	}
 	return s
 }
 
@@ -76,6 +87,9 @@ func (c Config) Settings(p Place) events.Settings {
 	s.AllowSamples, s.VPCs, s.OptOutTag, s.Tags = c.SampleFindings, c.VPCs, c.OptOutTag, c.Tags
 	s.MaxCaptures, s.MaxInterfaces = c.MaxCaptures, c.MaxInterfaces
 	s.DurationSeconds, s.MaxBytes, s.PacketLength, s.Filter = c.DurationSeconds, c.MaxBytes, c.PacketLength, c.Filter
+	s.Profile, s.ControlCIDRs, s.AllowTemporaryEndpoint = c.Profile, c.ControlCIDRs, c.AllowTemporaryEndpoint
+	s.BucketKeyARN, s.VolumeKeyARN, s.Roles = p.BucketKeyARN, c.VolumeKey, p.Roles
+	s.SigningKeyARN, s.WitnessTopicARN = p.SigningKeyARN, c.WitnessTopic
 	s.SpoolBytes = int64(c.SpoolGiB) << 30
 	return s
 }
@@ -97,10 +111,15 @@ func (c Config) settingsSize() (int, error) {
 	p := Place{
 		Partition: "aws", Region: "ap-southeast-1", Account: "111122223333", Bucket: strings.Repeat("b", 63),
 		LaunchTemplateID: "lt-0123456789abcdef0", CollectorRoleID: "AROA0123456789ABCDEFG",
-		SchedulerRoleARN: "arn:aws:iam::111122223333:role/" + strings.Repeat("r", 64),
-		IntakeQueueURL:   "https://sqs.ap-southeast-1.amazonaws.com/111122223333/" + c.Names().QueueName(policy.IntakeQueue),
-		WaitingQueueURL:  "https://sqs.ap-southeast-1.amazonaws.com/111122223333/" + c.Names().QueueName(policy.WaitingQueue),
-		Images:           map[string]string{}, BinaryDigests: map[string]string{},
+		BucketKeyARN:     "arn:aws:kms:ap-southeast-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+		SigningKeyARN:    "arn:aws:kms:ap-southeast-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+		SchedulerRoleARN: "arn:aws:iam::111122223333:role/" + strings.Repeat("r", 64), Roles: map[string]string{},
+		IntakeQueueURL:  "https://sqs.ap-southeast-1.amazonaws.com/111122223333/" + c.Names().QueueName(policy.IntakeQueue),
+		WaitingQueueURL: "https://sqs.ap-southeast-1.amazonaws.com/111122223333/" + c.Names().QueueName(policy.WaitingQueue),
+		Images:          map[string]string{}, BinaryDigests: map[string]string{},
+	}
+	for _, step := range SimulatedRoles {
+		p.Roles[step] = "arn:aws:iam::111122223333:role/" + strings.Repeat("r", 64)
 	}
 	for _, arch := range Architectures {
 		p.Images[arch], p.BinaryDigests[arch] = "ami-0123456789abcdef0", strings.Repeat("0", 64)

@@ -36,10 +36,11 @@ func EvidenceBucket(s Scope) Document {
 		deny("OnlyTLS", []string{"s3:*"}, whole, insecure),
 		deny("OnlyTLS12", []string{"s3:*"}, whole, where("NumericLessThan", "s3:TlsVersion", "1.2")),
 
-		// A legal hold and a longer retention are changes, too: whoever may place a hold may also lift it.
+		// A longer retention is a change, too. A legal hold may be placed, and not lifted.
 		deny("KeepObjects", []string{
-			"s3:BypassGovernanceRetention", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObjectLegalHold", "s3:PutObjectRetention",
+			"s3:BypassGovernanceRetention", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObjectRetention",
 		}, objects, s.unlessBreakGlass()),
+		deny("KeepHolds", []string{hold}, objects, where("StringNotEquals", holdStatus, "ON"), s.unlessBreakGlass()),
 		deny("KeepBucket", []string{
 			"s3:DeleteBucket", "s3:PutBucketLogging", "s3:PutBucketObjectLockConfiguration", "s3:PutBucketVersioning",
 			"s3:PutEncryptionConfiguration", "s3:PutLifecycleConfiguration", "s3:PutReplicationConfiguration",
@@ -63,6 +64,12 @@ func EvidenceBucket(s Scope) Document {
 		deny("CollectorsListNothing", []string{"s3:ListBucket", "s3:ListBucketVersions"}, bucket, isCollector),
 	)
 }
+
+// A legal hold, and whether it is placed or lifted.
+const (
+	hold       = "s3:PutObjectLegalHold"
+	holdStatus = "s3:object-lock-legal-hold"
+)
 
 // unlessBreakGlass exempts the principals that the deployment names for emergencies; when it names none, nobody is
 // exempt.

@@ -69,6 +69,9 @@ func TestMutations(t *testing.T) {
 
 		"a session born without the tag":         {"role mirror", "MakeSession", without("aws:RequestTag/" + tag), authorization.RuleBirth},
 		"a group born without the tag":           {"role launch", "MakeSecurityGroup", without("aws:RequestTag/" + tag), authorization.RuleBirth},
+		"an endpoint born without the tag":       {"role launch", "MakeEndpoint", without("aws:RequestTag/" + tag), authorization.RuleBirth},
+		"anybody's endpoint deleted":             {"role teardown", "RemoveEndpoint", without("aws:ResourceTag/" + tag), authorization.RuleOwner},
+		"anybody's group mended":                 {"role watch", "MendSecurityGroup", without("aws:ResourceTag/" + tag), authorization.RuleOwner},
 		"an instance of another deployment":      {"role launch", "RunInstance", with("StringEquals", "aws:RequestTag/"+tag, "other"), authorization.RuleBirth},
 		"an instance of several deployments":     {"role launch", "RunInstance", with("StringEquals", "aws:RequestTag/"+tag, "example", "other"), authorization.RuleBirth},
 		"another tag":                            {"role launch", "RunInstance", swap("aws:RequestTag/"+tag, "aws:RequestTag/Name"), authorization.RuleBirth},
@@ -101,7 +104,14 @@ func TestMutations(t *testing.T) {
 		"another profile":                    {"role launch", "RunInstance", without("ec2:InstanceProfile"), authorization.RuleDemand},
 		"a plain volume":                     {"role launch", "RunInstanceVolume", without("ec2:Encrypted"), authorization.RuleDemand},
 		"a public address":                   {"role launch", "RunInstanceInterface", without("ec2:AssociatePublicIpAddress"), authorization.RuleDemand},
+		"an endpoint of any service":         {"role launch", "MakeEndpoint", without("ec2:VpceServiceName"), authorization.RuleDemand},
+		"anybody's console":                  {"role watch", "ReadConsole", without("aws:ResourceTag/" + tag), authorization.RuleDemand},
 		"an instance that is tagged as ours": {"role teardown", "RemoveInstance", without("ec2:InstanceProfile"), authorization.RuleDemand},
+		"a signature of anything":            {"role seal", "Sign", without("kms:MessageType"), authorization.RuleDemand},
+		"a signature of any kind":            {"role sweep", "Sign", without("kms:SigningAlgorithm"), authorization.RuleDemand},
+		"a signature for anybody":            {"signing key", "Sign", without("aws:PrincipalArn"), authorization.RuleDemand},
+		"a signature by any key":             {"role seal", "Sign", resource("arn:aws:kms:eu-central-1:111122223333:key/*"), authorization.RuleOwner},
+		"a hold that is lifted":              {"role seal", "HoldEvidence", with("StringEquals", "s3:object-lock-legal-hold", "OFF"), authorization.RuleDemand},
 		"the key for other services":         {"role collector", "UseBucketKey", without("kms:ViaService"), authorization.RuleDemand},
 		"the key for other services, by KMS": {"evidence key", "UseThroughS3", without("kms:ViaService"), authorization.RuleDemand},
 		"the key for other buckets":          {"role collector", "UseBucketKey", without("kms:EncryptionContext:aws:s3:arn"), authorization.RuleDemand},
@@ -173,7 +183,7 @@ func TestMissingStatement(t *testing.T) {
 		}
 		for i, st := range doc.Document.Statement {
 			made := strings.HasPrefix(st.Sid, "Make") || strings.HasPrefix(st.Sid, "RunInstance")
-			if !made || slices.Contains([]string{"MakeSecurityGroupInVPC", "MakeTargetOfCollector", "MakeFilter", "RunInstanceVolume", "RunInstanceByTemplate"}, st.Sid) {
+			if !made || slices.Contains([]string{"MakeEndpointInSubnet", "MakeTargetOfCollector", "MakeFilter", "RunInstanceVolume", "RunInstanceByTemplate"}, st.Sid) {
 				continue // AWS's data says that the call can do without, or it is all that the call needs
 			}
 			mutant := clone(t, doc.Document)

@@ -15,7 +15,14 @@ import (
 	"flashtap/testutil/authorization"
 )
 
-var scopes = map[string]policy.Scope{"everything configured": authorization.Example(), "nothing configured": authorization.Plain()}
+var scopes = map[string]policy.Scope{"everything configured": authorization.Example(), "nothing configured": authorization.Plain(), "a temporary endpoint": endpoint()}
+
+// endpoint is a deployment that names no VPCs and lets captures make endpoints.
+func endpoint() policy.Scope {
+	s := authorization.Plain()
+	s.TemporaryEndpoint = true
+	return s
+}
 
 func load(t *testing.T) *authorization.Data {
 	t.Helper()
@@ -43,7 +50,7 @@ func TestExemptions(t *testing.T) {
 	d := load(t)
 	for i, e := range authorization.Exemptions() {
 		found := false
-		for _, doc := range authorization.Documents(authorization.Plain()) {
+		for _, doc := range authorization.Documents(endpoint()) {
 			doc.Options.Exempt = slices.Delete(authorization.Exemptions(), i, i+1)
 			for _, f := range d.Check(doc.Document, doc.Options) {
 				found = found || f.Rule == e.Rule
@@ -95,13 +102,13 @@ func TestQuotas(t *testing.T) {
 	}
 }
 
-// TestVolumeKeyIsForTheLaunch: no other role needs the customer's key of the disks, and without one there is nothing to allow.
+// TestVolumeKeyIsForTheLaunch: no other role uses the customer's key of the disks, though preflight looks whether it is enabled; and without one there is nothing to allow.
 func TestVolumeKeyIsForTheLaunch(t *testing.T) {
 	key := authorization.Example().VolumeKeyARN
 	for configured, s := range scopes {
 		for _, doc := range authorization.Documents(s) {
 			names := slices.ContainsFunc(doc.Document.Statement, func(st policy.Statement) bool {
-				return slices.Contains(st.Resource, key) || slices.Contains(st.Resource, "") || slices.Contains(st.Action, "kms:CreateGrant")
+				return slices.Contains(st.Resource, key) && !slices.Equal(st.Action, []string{"kms:DescribeKey"}) || slices.Contains(st.Resource, "") || slices.Contains(st.Action, "kms:CreateGrant")
 			})
 			if want := doc.Name == "role launch" && s.VolumeKeyARN != ""; names != want {
 				t.Errorf("%s: %s names the key: %v, want %v", configured, doc.Name, names, want)

@@ -40,12 +40,16 @@ func EvidenceKey(s Scope) Document {
 	return New(append([]Statement{s.administer(), use}, s.destroy()...)...)
 }
 
-// SigningKey is the policy of the key that signs manifests. Anybody in the account may check a signature; no statement
-// allows kms:Sign before there is a step that signs.
+// SigningKey is the policy of the key that signs manifests. Anybody in the account may check a signature; only who seals may
+// sign, and nothing but digests.
 func SigningKey(s Scope) Document {
+	sign := s.onKey("Sign", []string{"kms:Sign"}, where("ArnEquals", "aws:PrincipalArn", s.sealers()...), onlyDigests)
 	check := s.onKey("CheckSignatures", []string{"kms:GetPublicKey", "kms:Verify"}, where("StringEquals", "kms:CallerAccount", s.Account))
-	return New(append([]Statement{s.administer(), check}, s.destroy()...)...)
+	return New(append([]Statement{s.administer(), check, sign}, s.destroy()...)...)
 }
+
+// onlyDigests is a signature as docs/evidence.md has it (section 9).
+var onlyDigests = all(where("StringEquals", "kms:SigningAlgorithm", "ECDSA_SHA_256"), where("StringEquals", "kms:MessageType", "DIGEST"))
 
 // Queue is the policy of one of Queues.
 func Queue(s Scope, queue string) Document {

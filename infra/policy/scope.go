@@ -14,18 +14,22 @@ type Scope struct {
 	CollectorRoleARN   string   // the role that RunInstances passes
 	InstanceProfileARN string   // which carries it
 	SchedulerRoleARN   string   // the role that CreateSchedule passes
+	SigningKeyARN      string   // KMS key that signs manifests; never empty in a role
+	WitnessTopicARN    string   // SNS topic that is told of manifests; "" = none
+	StepRoleARNs       []string // roles whose rights preflight has IAM simulate
 	AssetBucketARN     string   // where CDK puts the collector binaries
 	AssetKeys          []string // their object keys there
 
-	VPCs           []string // when not empty: suspects must be in one of these (ARNs of VPCs)
-	OptOutTag      string   // a tag key; interfaces that bear it with value "true" are never captured; "" = no such rule
-	BreakGlass     []string // ARNs of principals that may change or delete what is otherwise written once; may be patterns
-	AutomationRole bool     // whether the deployment makes the role of its SSM Automation documents
+	VPCs              []string // when not empty: suspects must be in one of these (ARNs of VPCs)
+	OptOutTag         string   // a tag key; interfaces that bear it with value "true" are never captured; "" = no such rule
+	TemporaryEndpoint bool     // whether captures may make an S3 interface endpoint for themselves
+	BreakGlass        []string // ARNs of principals that may change or delete what is otherwise written once; may be patterns
+	AutomationRole    bool     // whether the deployment makes the role of its SSM Automation documents
 }
 
 // MaxVPCs is how many VPCs a deployment can name at most: launch names each three times, and a role's inline policies have
 // 10,240 characters (TestQuotas).
-const MaxVPCs = 16
+const MaxVPCs = 14
 
 // Queues, by what comes after the prefix.
 const (
@@ -120,6 +124,21 @@ func (s Scope) StateMachineLogGroupName() string {
 
 // CollectorName is the name of the collector's role and of its instance profile. IAM is global, so the Region is in it.
 func (s Scope) CollectorName() string { return s.Prefix + "-collector-" + s.Region }
+
+// Sealers are the functions that close captures. Their roles have fixed names, since policies of what outlives them name them.
+var Sealers = []string{"seal", "sweep"}
+
+// SealerName is the name of the role of one of Sealers.
+func (s Scope) SealerName(function string) string { return s.Prefix + "-" + function + "-" + s.Region }
+
+// sealers are the ARNs of the roles of all Sealers.
+func (s Scope) sealers() []string {
+	var arns []string
+	for _, function := range Sealers {
+		arns = append(arns, "arn:"+s.Partition+":iam::"+s.Account+":role/"+s.SealerName(function))
+	}
+	return arns
+}
 
 // LaunchTemplateName is the name of the collector's launch template.
 func (s Scope) LaunchTemplateName() string { return s.Prefix + "-collector" }

@@ -57,6 +57,7 @@ func (s Scope) ours() Condition { return where("StringEquals", resourceTag, s.De
 const (
 	describesAll  = "AWS has no resource types for these Describe calls; they tell and change nothing"
 	listsAll      = "AWS has no resource type for ListSchedules; it tells names and changes nothing"
+	metricsAll    = "AWS has no resource type for GetMetricData; it tells and changes nothing"
 	logDeliveries = "AWS has no resource types for log deliveries; the Step Functions Developer Guide (\"Using CloudWatch Logs\") asks for all of these"
 	thisKey       = "in a key's own policy \"*\" is that key (KMS Developer Guide, \"Key policies in AWS KMS\")"
 )
@@ -68,6 +69,13 @@ func (s Scope) describe(calls ...string) Statement {
 		st.Action = append(st.Action, "ec2:Describe"+call)
 	}
 	st.Reason = describesAll
+	return st
+}
+
+// readMetrics allows what CloudWatch counts to be read.
+func (s Scope) readMetrics() Statement {
+	st := allow("ReadMetrics", []string{"cloudwatch:GetMetricData"}, []string{"*"}, where("StringEquals", "aws:RequestedRegion", s.Region))
+	st.Reason = metricsAll
 	return st
 }
 

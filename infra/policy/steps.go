@@ -21,11 +21,24 @@ func intake(s Scope) []Statement {
 
 // preflight decides and touches nothing.
 func preflight(s Scope) []Statement {
-	return append(
-		s.evidence(records{create: []string{events.PlanKey(anyCapture)}, list: true}),
-		s.describe("Instances", "ManagedPrefixLists", "NetworkInterfaces", "RouteTables", "Subnets", "TrafficMirrorSessions",
-			"TrafficMirrorTargets", "VpcEndpoints"),
-		allow("DescribeSuspectsVPC", []string{"ec2:DescribeVpcAttribute"}, s.vpcs()))
+	keys := []string{s.BucketKeyARN}
+	if s.VolumeKeyARN != "" {
+		keys = append(keys, s.VolumeKeyARN)
+	}
+	list := append(
+		s.evidence(records{create: []string{events.PlanKey(anyCapture)}, read: []string{events.FindingKey(anyCapture)}, list: true}),
+		s.describe("InstanceTypeOfferings", "InstanceTypes", "Instances", "ManagedPrefixLists", "NatGateways", "NetworkAcls", "NetworkInterfaces",
+			"RouteTables", "SecurityGroups", "Subnets", "TrafficMirrorFilters", "TrafficMirrorSessions", "TrafficMirrorTargets", "VpcEndpoints"),
+		allow("DescribeSuspectsVPC", []string{"ec2:DescribeVpcAttribute"}, s.vpcs()),
+		s.readMetrics(),
+		// Running On-Demand Standard vCPUs, and security groups of the Region.
+		allow("ReadQuotas", []string{"servicequotas:GetServiceQuota"},
+			[]string{s.arn("servicequotas", "ec2/L-1216C47A"), s.arn("servicequotas", "vpc/L-E79EC296")}),
+		allow("DescribeKeys", []string{"kms:DescribeKey"}, keys))
+	if len(s.StepRoleARNs) > 0 {
+		list = append(list, allow("SimulateSteps", []string{"iam:SimulatePrincipalPolicy"}, s.StepRoleARNs))
+	}
+	return list
 }
 
 // guard makes the schedule that is guard and lock.
@@ -36,18 +49,24 @@ func guard(s Scope) []Statement {
 		s.readGuards(), s.passScheduler())
 }
 
-// launch makes the collector: a security group and an instance.
+// launch makes the collector: a security group and an instance, and where the deployment allows it a way to S3.
 func launch(s Scope) []Statement {
 	template := where("ArnEquals", "ec2:LaunchTemplate", s.launchTemplateARN())
+	describes := []string{"Instances", "SecurityGroups"}
+	made, inVPC, inGroup := []string{"instance/*", "network-interface/*", "security-group/*", "volume/*"}, []string{"ec2:CreateSecurityGroup"},
+		[]string{"ec2:AuthorizeSecurityGroupEgress", "ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress"}
+	births := []string{"CreateSecurityGroup", "RunInstances"}
+	if s.TemporaryEndpoint { // the call shares statements with others, since a role's policies have few characters
+		describes, births, made = append(describes, "NetworkInterfaces", "VpcEndpoints"), append(births, "CreateVpcEndpoint"), append(made, "vpc-endpoint/*")
+		inVPC, inGroup = append(inVPC, makeEndpoint), append(inGroup, makeEndpoint)
+	}
 	list := append(
 		s.evidence(records{create: []string{custody("launch")}, read: []string{events.PlanKey(anyCapture)}, list: true}),
-		s.describe("Instances", "SecurityGroups"),
+		s.describe(describes...),
 
 		allow("MakeSecurityGroup", []string{"ec2:CreateSecurityGroup"}, []string{s.ec2ARN("security-group/*")}, s.made()),
-		allow("MakeSecurityGroupInVPC", []string{"ec2:CreateSecurityGroup"}, s.vpcs()),
-		allow("RuleSecurityGroup",
-			[]string{"ec2:AuthorizeSecurityGroupEgress", "ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupEgress"},
-			[]string{s.ec2ARN("security-group/*")}, s.ours()),
+		allow("MakeInVPC", inVPC, s.vpcs()),
+		allow("RuleSecurityGroup", inGroup, []string{s.ec2ARN("security-group/*")}, s.ours()),
 
 		// One statement for each part that the call names: what it makes, what is ours, and what is the account's. A tag in
 		// the request never matches a part that is there already, so one statement for all would silently deny.
@@ -66,8 +85,23 @@ func launch(s Scope) []Statement {
 		allow("PassCollectorRole", []string{"iam:PassRole"}, []string{s.CollectorRoleARN},
 			where("StringEquals", "iam:PassedToService", "ec2.amazonaws.com")),
 
-		s.tagAtBirth([]string{"CreateSecurityGroup", "RunInstances"}, "instance/*", "network-interface/*", "security-group/*", "volume/*"))
-	return append(list, s.useVolumeKey()...)
+		s.tagAtBirth(births, made...))
+	return slices.Concat(list, s.endpoint(), s.useVolumeKey())
+}
+
+const makeEndpoint = "ec2:CreateVpcEndpoint"
+
+// endpoint allows an interface endpoint of S3. The subnet has no key for its VPC in this call, but AWS demands that it be in
+// the endpoint's.
+func (s Scope) endpoint() []Statement {
+	if !s.TemporaryEndpoint {
+		return nil
+	}
+	return []Statement{
+		allow("MakeEndpoint", []string{makeEndpoint}, []string{s.ec2ARN("vpc-endpoint/*")}, s.made(),
+			where("StringEquals", "ec2:VpceServiceName", "com.amazonaws."+s.Region+".s3")),
+		allow("MakeEndpointInSubnet", []string{makeEndpoint}, []string{s.ec2ARN("subnet/*")}),
+	}
 }
 
 // mirror makes target, filter and session, and the schedule that ends the session.
@@ -97,13 +131,17 @@ func mirror(s Scope) []Statement {
 		s.passScheduler())
 }
 
-// watch looks at a running capture, and asks its collector to end.
+// watch looks at a running capture, asks its collector to end, and says why no packet comes. All that it can mend is a rule
+// of the collector's group.
 func watch(s Scope) []Statement {
 	return append(
-		s.evidence(records{create: []string{custody("watch")}, list: true, read: []string{
+		s.evidence(records{create: []string{custody("watch"), events.ConsoleKey(anyCapture, "*")}, list: true, read: []string{
 			events.PlanKey(anyCapture), events.CheckpointsPrefix(anyCapture, "*") + "*", events.CollectorManifestKey(anyCapture, "*"),
 		}}),
-		s.describe("Instances", "TrafficMirrorSessions"),
+		s.describe("Instances", "NetworkAcls", "NetworkInterfaces", "RouteTables", "SecurityGroups", "TrafficMirrorFilters", "TrafficMirrorSessions"),
+		s.readMetrics(),
+		allow("ReadConsole", []string{"ec2:GetConsoleOutput"}, []string{s.ec2ARN("instance/*")}, s.ours()),
+		allow("MendSecurityGroup", []string{"ec2:AuthorizeSecurityGroupIngress"}, []string{s.ec2ARN("security-group/*")}, s.ours()),
 		s.readGuards(), s.askToStop())
 }
 
@@ -125,13 +163,15 @@ func (s Scope) removal() []Statement {
 		return allow(sid, []string{"ec2:" + action}, []string{s.ec2ARN(kind + "/*")}, append(conditions, s.ours())...)
 	}
 	return []Statement{
-		s.describe("Instances", "NetworkInterfaces", "SecurityGroups", "TrafficMirrorFilters", "TrafficMirrorSessions", "TrafficMirrorTargets"),
+		s.describe("Instances", "NetworkInterfaces", "SecurityGroups", "TrafficMirrorFilters", "TrafficMirrorSessions", "TrafficMirrorTargets",
+			"VpcEndpoints"),
 		remove("RemoveSession", "DeleteTrafficMirrorSession", "traffic-mirror-session"),
 		remove("RemoveTarget", "DeleteTrafficMirrorTarget", "traffic-mirror-target"),
 		remove("RemoveFilter", "DeleteTrafficMirrorFilter", "traffic-mirror-filter"),
 		// The tag alone is never proof enough: whoever may tag instances could have ours end them.
 		remove("RemoveInstance", "TerminateInstances", "instance", where("ArnEquals", "ec2:InstanceProfile", s.InstanceProfileARN)),
 		remove("RemoveInterface", "DeleteNetworkInterface", "network-interface"),
+		remove("RemoveEndpoint", "DeleteVpcEndpoints", "vpc-endpoint"),
 		remove("RemoveSecurityGroup", "DeleteSecurityGroup", "security-group"),
 		s.listSchedules(),
 		allow("ReadSchedules", []string{"scheduler:GetSchedule"}, []string{s.ScheduleARN("*")}),
@@ -139,22 +179,39 @@ func (s Scope) removal() []Statement {
 	}
 }
 
-// sealing are the records of who closes a capture: everything is read, two are made.
+// sealing are the records of who closes a capture: everything is read, and what closes it is made.
 func sealing() records {
 	return records{
-		create: []string{events.ManifestKey(anyCapture), events.CustodyLogKey(anyCapture)},
-		read:   []string{events.CapturePrefix(anyCapture) + "*"}, list: true,
+		create: []string{
+			events.CustodyLogKey(anyCapture), events.PublicKeyKey(anyCapture), events.TreeKey(anyCapture), events.TreeSignatureKey(anyCapture),
+			events.ManifestKey(anyCapture), events.ManifestSignatureKey(anyCapture),
+		},
+		read: []string{events.CapturePrefix(anyCapture) + "*"}, list: true,
 	}
 }
 
 // seal closes captures.
-func seal(s Scope) []Statement { return s.evidence(sealing()) }
+func seal(s Scope) []Statement { return append(s.evidence(sealing()), s.sign()...) }
+
+// sign allows to sign digests, to tell the witness, and to hold what was asked to be held.
+func (s Scope) sign() []Statement {
+	list := []Statement{
+		allow("HoldEvidence", []string{hold}, s.objects(events.CapturesPrefix()+"*"), where("StringEquals", holdStatus, "ON")),
+		allow("Sign", []string{"kms:Sign"}, []string{s.SigningKeyARN}, onlyDigests),
+		allow("ReadSigningKey", []string{"kms:GetPublicKey"}, []string{s.SigningKeyARN}),
+	}
+	if s.WitnessTopicARN != "" {
+		list = append(list, allow("TellWitness", []string{"sns:Publish"}, []string{s.WitnessTopicARN}))
+	}
+	return list
+}
 
 // sweep removes orphans, seals what nobody sealed, and lets waiting findings in.
 func sweep(s Scope) []Statement {
 	r := sealing()
-	r.create = append(r.create, events.CertificatesPrefix(anyCapture)+"*")
-	return slices.Concat(s.evidence(r), s.removal(), []Statement{
+	r.create = append(r.create, events.CertificatesPrefix(anyCapture)+"*", events.AddendaPrefix(anyCapture)+"*")
+	return slices.Concat(s.evidence(r), s.sign(), s.removal(), []Statement{
+		s.readMetrics(),
 		allow("SeeExecutions", []string{"states:DescribeExecution"}, []string{s.ExecutionARN("*")}),
 		allow("TakeWaiting", []string{"sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"}, []string{s.QueueARN(WaitingQueue)}),
 		allow("Readmit", []string{"sqs:SendMessage"}, []string{s.QueueARN(IntakeQueue)}),

@@ -68,6 +68,11 @@ func NewControl(scope constructs.Construct, cfg config.Config, place config.Plac
 	place.WaitingQueueURL = *c.Queues[policy.WaitingQueue].Ref()
 	c.Roles["scheduler"] = newRole(c.Stack, cfg, cfg.Scope(place), "scheduler", nil)
 	place.SchedulerRoleARN = *c.Roles["scheduler"].AttrArn()
+	place.Roles = map[string]string{}
+	for _, step := range config.SimulatedRoles { // preflight's role and everybody's settings name them
+		c.Roles[step] = newRole(c.Stack, cfg, cfg.Scope(place), step, nil)
+		place.Roles[step] = *c.Roles[step].AttrArn()
+	}
 	c.Scope, c.Settings = cfg.Scope(place), cfg.Settings(place)
 
 	awsscheduler.NewCfnScheduleGroup(c.Stack, str("Schedules"), &awsscheduler.CfnScheduleGroupProps{Name: str(c.Scope.ScheduleGroup())})

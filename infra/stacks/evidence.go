@@ -53,6 +53,7 @@ func (e *Evidence) keys(cfg config.Config, place *config.Place) {
 	})
 	e.SigningKey.ApplyRemovalPolicy(awscdk.RemovalPolicy_RETAIN, nil)
 	alias("SigningKeyAlias", "signing", e.SigningKey)
+	place.SigningKeyARN = *e.SigningKey.AttrArn()
 }
 
 func (e *Evidence) bucket(cfg config.Config, place *config.Place) {

@@ -33,7 +33,13 @@ func (c *Control) functions() error {
 		}
 		code := awss3assets.NewAsset(c.Stack, str(f.Title()+"Code"), &awss3assets.AssetProps{Path: str(folder)})
 		logs := c.logGroup(f.Title()+"Logs", c.Scope.LogGroupName(f.Name))
-		c.Roles[f.Name] = newRole(c.Stack, c.cfg, c.Scope, f.Name, nil)
+		if _, made := c.Roles[f.Name]; !made {
+			var fixed *string
+			if slices.Contains(policy.Sealers, f.Name) {
+				fixed = str(c.Scope.SealerName(f.Name))
+			}
+			c.Roles[f.Name] = newRole(c.Stack, c.cfg, c.Scope, f.Name, fixed)
+		}
 		c.Functions[f.Name] = awslambda.NewCfnFunction(c.Stack, str(f.Title()), &awslambda.CfnFunctionProps{
 			FunctionName:  str(c.Scope.FunctionName(f.Name)),
 			Description:   str("Flashtap " + c.cfg.Deployment + ": " + f.Name),

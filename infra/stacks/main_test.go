@@ -84,7 +84,7 @@ func run(m *testing.M) (int, error) {
 		{&plain, "plain", map[string]any{"deployment": "plain"}},
 		{&full, "full", map[string]any{
 			"deployment": "fullblown", "retentionMode": "compliance", "retentionDays": "400", "expireDays": "800", "tierDays": "60",
-			"accessLogging": "cloudtrail", "breakGlass": "arn:aws:iam::111122223333:role/break-glass", "logDays": "365",
+			"accessLogging": "cloudtrail", "witnessTopic": "arn:aws:sns:eu-central-1:444455556666:witness", "breakGlass": "arn:aws:iam::111122223333:role/break-glass", "logDays": "365",
 			"minSeverity": "7", "findingTypes": "Backdoor:EC2/*,Trojan:EC2/DropPoint", "sampleFindings": "true", "paused": "true",
 			"instanceEvents": "false", "vpcs": "vpc-0a1b2c3d4e5f60718,vpc-0a1b2c3d4e5f60719", "optOutTag": "never-capture",
 			"durationSeconds": "600", "packetLength": "256", "spoolGiB": "40", "tags": "Team=soc,CostCenter=42",
@@ -257,7 +257,8 @@ func (s synthesized) place(t *testing.T) config.Place {
 		Partition: "aws", Region: region, Account: account, Bucket: settings.Bucket,
 		LaunchTemplateID: settings.LaunchTemplateID, CollectorRoleID: settings.CollectorRoleID, SchedulerRoleARN: settings.ScheduleRoleARN,
 		IntakeQueueURL: settings.IntakeQueueURL, WaitingQueueURL: settings.WaitingQueueURL,
-		Images: settings.Images, BinaryDigests: settings.BinaryDigests,
+		Images: settings.Images, BinaryDigests: settings.BinaryDigests, Roles: settings.Roles,
+		SigningKeyARN: settings.SigningKeyARN,
 	}
 	p.BucketKeyARN, _ = s.value(t, "evidence", at(s.Templates["evidence"], "Outputs", "BucketKey", "Value")).(string)
 	for _, arch := range config.Architectures {

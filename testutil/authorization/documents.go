@@ -20,19 +20,28 @@ func Example() policy.Scope {
 		CollectorRoleARN:   "arn:aws:iam::" + account + ":role/" + prefix + "-collector-" + region,
 		InstanceProfileARN: "arn:aws:iam::" + account + ":instance-profile/" + prefix + "-collector-" + region,
 		SchedulerRoleARN:   "arn:aws:iam::" + account + ":role/" + prefix + "-control-SchedulerRole-1A2B3C4D5E6F",
-		AssetBucketARN:     "arn:aws:s3:::cdk-hnb659fds-assets-" + account + "-" + region,
-		AssetKeys:          []string{"0123456789abcdef.zip", "fedcba9876543210.zip"},
-		VPCs:               []string{"arn:aws:ec2:" + region + ":" + account + ":vpc/vpc-0a1b2c3d4e5f60718"},
-		OptOutTag:          "flashtap:opt-out",
-		BreakGlass:         []string{"arn:aws:iam::" + account + ":role/break-glass"},
-		AutomationRole:     true,
+		SigningKeyARN:      "arn:aws:kms:" + region + ":" + account + ":key/0a1b2c3d-0a1b-42c3-8d4e-0a1b2c3d4e5f",
+		WitnessTopicARN:    "arn:aws:sns:" + region + ":444455556666:flashtap-witness",
+		StepRoleARNs: []string{
+			"arn:aws:iam::" + account + ":role/" + prefix + "-control-LaunchRole-1A2B3C4D5E6F",
+			"arn:aws:iam::" + account + ":role/" + prefix + "-control-MirrorRole-1A2B3C4D5E6F",
+			"arn:aws:iam::" + account + ":role/" + prefix + "-control-TeardownRole-1A2B3C4D5E6F",
+		},
+		AssetBucketARN:    "arn:aws:s3:::cdk-hnb659fds-assets-" + account + "-" + region,
+		AssetKeys:         []string{"0123456789abcdef.zip", "fedcba9876543210.zip"},
+		VPCs:              []string{"arn:aws:ec2:" + region + ":" + account + ":vpc/vpc-0a1b2c3d4e5f60718"},
+		OptOutTag:         "flashtap:opt-out",
+		BreakGlass:        []string{"arn:aws:iam::" + account + ":role/break-glass"},
+		AutomationRole:    true,
+		TemporaryEndpoint: true,
 	}
 }
 
 // Plain is Example with nothing configured that can be left out.
 func Plain() policy.Scope {
 	s := Example()
-	s.VPCs, s.OptOutTag, s.BreakGlass, s.VolumeKeyARN = nil, "", nil, ""
+	s.VPCs, s.OptOutTag, s.BreakGlass, s.VolumeKeyARN, s.TemporaryEndpoint = nil, "", nil, "", false
+	s.WitnessTopicARN = ""
 	return s
 }
 
@@ -69,7 +78,7 @@ func Documents(s policy.Scope) []Named {
 	}
 	of("evidence bucket", policy.EvidenceBucket(s), "")
 	of("evidence key", policy.EvidenceKey(s), s.BucketKeyARN)
-	of("signing key", policy.SigningKey(s), s.BucketKeyARN)
+	of("signing key", policy.SigningKey(s), s.SigningKeyARN)
 	for _, q := range policy.Queues() {
 		of("queue "+q, policy.Queue(s, q), "")
 	}
@@ -95,6 +104,9 @@ func Exemptions() []Exemption {
 		{RuleOwner, "ec2:CreateTrafficMirrorSession network-interface", suspects},
 		{RuleOwner, "ec2:CreateSecurityGroup vpc", suspects},
 		{RuleOwner, "ec2:RunInstances subnet", suspects},
+		{RuleOwner, "ec2:CreateVpcEndpoint vpc", suspects},
+		{RuleOwner, "ec2:CreateVpcEndpoint subnet", "AWS takes only one of the endpoint's VPC, which is the suspect's"},
+		{RuleStar, "ReadMetrics", "AWS's own metrics are in no dataset, the one type of resource that GetMetricData has"},
 		{RuleOwner, "ec2:RunInstances image", amazons},
 		{RuleOpen, "EventRules", "EventBridge takes no conditions in a topic's policy"},
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"flashtap/events"
 	"flashtap/infra/policy"
 )
 
@@ -65,9 +66,9 @@ type demand struct {
 }
 
 // demands are those of AWS's own advice and of the design: nothing is launched but by our template, from Amazon's images,
-// with version 2 of instance metadata, encrypted and without a public address; nothing is overwritten; the key serves
-// only the bucket, and the disks' key only EC2; grants are for AWS's own resources; and a role is passed only to the service that
-// it is for.
+// with version 2 of instance metadata, encrypted and without a public address; endpoints are of one service; nothing is overwritten; the key serves
+// only the bucket, and the disks' key only EC2; grants are for AWS's own resources; only digests are signed, in the one way
+// that the evidence knows; a legal hold is placed and never lifted; and a role is passed only to the service that it is for.
 var demands = []demand{
 	{"ec2:RunInstances", "", "ec2:LaunchTemplate", ""},
 	{"ec2:RunInstances", "image", "ec2:Owner", "amazon"},
@@ -76,9 +77,14 @@ var demands = []demand{
 	{"ec2:RunInstances", "volume", "ec2:Encrypted", "true"},
 	{"ec2:RunInstances", "network-interface", "ec2:AssociatePublicIpAddress", "false"},
 	{"ec2:TerminateInstances", "instance", "ec2:InstanceProfile", ""},
+	{"ec2:CreateVpcEndpoint", "vpc-endpoint", "ec2:VpceServiceName", ""},
+	{"ec2:GetConsoleOutput", "instance", "aws:ResourceTag/" + events.TagDeployment, ""}, // a read, but of what a machine says
 	{"kms:Decrypt", "key", "kms:ViaService", ""},
 	{"kms:GenerateDataKey", "key", "kms:ViaService", ""},
 	{"kms:CreateGrant", "key", "kms:GrantIsForAWSResource", "true"},
+	{"kms:Sign", "key", "kms:SigningAlgorithm", "ECDSA_SHA_256"},
+	{"kms:Sign", "key", "kms:MessageType", "DIGEST"},
+	{"s3:PutObjectLegalHold", "object", "s3:object-lock-legal-hold", "ON"},
 	{"iam:PassRole", "role", "iam:PassedToService", ""},
 	{"events:PutEvents", "event-bus", "events:source", ""},
 }
@@ -91,13 +97,21 @@ var ofRole = []demand{
 	{"kms:GenerateDataKey", "key", "kms:EncryptionContext:aws:s3:arn", ""},
 }
 
+// ofResource are those that only a resource's own policy must make: a key that signs evidence signs for nobody else, whatever
+// the account's policies allow.
+var ofResource = []demand{
+	{"kms:Sign", "key", "aws:PrincipalArn", ""},
+}
+
 func (c *check) demands(st policy.Statement, p pair) {
 	list := demands
 	switch {
-	case c.VolumeKey != "" && p.resource == c.VolumeKey: // it knows no bucket, and all is done with it by EC2
+	case c.VolumeKey != "" && p.resource == c.VolumeKey && p.action != "kms:DescribeKey": // it knows no bucket, and all is done with it by EC2
 		list = slices.Concat(demands, []demand{{p.action, "key", "kms:ViaService", "ec2." + c.Region + ".amazonaws.com"}})
 	case c.Kind == Identity:
 		list = slices.Concat(demands, ofRole)
+	case c.Kind == Resource:
+		list = slices.Concat(demands, ofResource)
 	}
 	for _, d := range list {
 		if d.action != p.action || d.kind != "" && d.kind != p.kind() || d.kind == "" && !p.knows(d.key) || p.resource == "*" {

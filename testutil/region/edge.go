@@ -368,7 +368,12 @@ func (r *Region) serveS3(w http.ResponseWriter, req *http.Request, call Call, ke
 		return
 	}
 	if !createsBucket(req) {
-		decoded, err := service.Decode(req, nil)
+		body, err := settingOf(req)
+		if err != nil {
+			r.refuse(w, service, call, id, err)
+			return
+		}
+		decoded, err := service.Decode(req, body)
 		if err != nil {
 			r.refuse(w, service, call, id, err)
 			return
@@ -415,6 +420,22 @@ func (r *Region) serveS3(w http.ResponseWriter, req *http.Request, call Call, ke
 		},
 	}
 	proxy.ServeHTTP(w, req)
+}
+
+// settingOf reads the body of a request that sets something about an object, and leaves it to be read again. The objects
+// themselves go through unread.
+func settingOf(req *http.Request) ([]byte, error) {
+	query := req.URL.Query()
+	if req.Method != http.MethodPut || !query.Has("legal-hold") && !query.Has("retention") {
+		return nil, nil
+	}
+	const most = 64 << 10
+	body, err := io.ReadAll(io.LimitReader(req.Body, most))
+	if err != nil {
+		return nil, err
+	}
+	req.Body = io.NopCloser(bytes.NewReader(body))
+	return body, nil
 }
 
 var errSpoiled = errors.New("the answer is lost")

@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
 // Config says where a server keeps its objects and who may ask it. Zero values mean the defaults.
@@ -191,6 +192,20 @@ func (s *Server) CreateBucket(ctx context.Context, name string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("create bucket %s: %w", name, err)
+	}
+	return nil
+}
+
+// Retain sets the retention that objects of a bucket get by default: GOVERNANCE or COMPLIANCE.
+func (s *Server) Retain(ctx context.Context, name, mode string, days int) error {
+	_, err := s.Client().PutObjectLockConfiguration(ctx, &s3.PutObjectLockConfigurationInput{
+		Bucket: aws.String(name),
+		ObjectLockConfiguration: &types.ObjectLockConfiguration{ObjectLockEnabled: types.ObjectLockEnabledEnabled, Rule: &types.ObjectLockRule{
+			DefaultRetention: &types.DefaultRetention{Mode: types.ObjectLockRetentionMode(mode), Days: aws.Int32(int32(days))},
+		}},
+	})
+	if err != nil {
+		return fmt.Errorf("set the retention of bucket %s: %w", name, err)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ var (
 )
 
 // ec2Calls are EC2's calls that act on resources (Service Authorization Reference, "Actions, resources, and condition
-// keys for Amazon EC2"). RunInstances and CreateTags are described by themselves.
+// keys for Amazon EC2"). RunInstances, CreateVpcEndpoint and CreateTags are described by themselves.
 var ec2Calls = map[string]about{
 	"CreateTrafficMirrorTarget":                {"traffic-mirror-target", []on{{"NetworkInterfaceId", []string{"ec2:NetworkInterfaceID"}}}},
 	"CreateTrafficMirrorFilter":                {"traffic-mirror-filter", nil},
@@ -54,6 +54,8 @@ var ec2Calls = map[string]about{
 	"RevokeSecurityGroupIngress":    {"", onGroup},
 	"RevokeSecurityGroupEgress":     {"", onGroup},
 	"DeleteSecurityGroup":           {"", onGroup},
+
+	"DeleteVpcEndpoints": {"", []on{{param: "VpcEndpointIds"}}},
 
 	"TerminateInstances":     {"", []on{{"InstanceIds", instanceKeys}}},
 	"StopInstances":          {"", []on{{"InstanceIds", instanceKeys}}},
@@ -76,6 +78,8 @@ func (q *asking) ec2() error {
 		return q.runInstances()
 	case operation == "CreateTags":
 		return q.createTags()
+	case operation == "CreateVpcEndpoint":
+		return q.createEndpoint()
 	case slices.Contains(ec2Lists, operation):
 		q.ask("ec2:"+operation, "*", q.region())
 		return nil
@@ -136,6 +140,21 @@ func (q *asking) createTags() error {
 		maps.Copy(c, tagKeys(q.params.objects("Tags")))
 		q.ask("ec2:CreateTags", q.account.ec2ARN(f.Type, f.ID), c)
 	}
+	return nil
+}
+
+// createEndpoint asks about an endpoint, and about where it is put. Of these AWS knows fewer keys than when an instance is.
+func (q *asking) createEndpoint() error {
+	for _, o := range []on{{"VpcId", vpcKeys}, {"SubnetIds", []string{"ec2:SubnetID"}}, {"SecurityGroupIds", []string{"ec2:SecurityGroupID"}}, {param: "RouteTableIds"}} {
+		for _, id := range q.params.strs(o.param) {
+			f, err := q.fact(id)
+			if err != nil {
+				return err
+			}
+			q.ask("ec2:CreateVpcEndpoint", q.account.ec2ARN(f.Type, f.ID), q.known(f, o.keys...))
+		}
+	}
+	q.make("vpc-endpoint", iam.Context{"ec2:VpceServiceName": {q.params.str("ServiceName")}, "ec2:VpceServiceOwner": {"amazon"}})
 	return nil
 }
 

@@ -56,7 +56,8 @@ func (a Account) Of(c region.Call, by Caller) ([]iam.Request, error) {
 // services are the services whose calls are described, as they sign.
 var services = map[string]func(*asking) error{
 	"ec2": (*asking).ec2, "s3": (*asking).s3, "scheduler": (*asking).scheduler, "states": (*asking).states, "sqs": (*asking).sqs,
-	"events": (*asking).events, "lambda": (*asking).lambda,
+	"events": (*asking).events, "lambda": (*asking).lambda, "monitoring": (*asking).cloudwatch, "kms": (*asking).kms,
+	"sns": (*asking).sns, "servicequotas": (*asking).quotas, "iam": (*asking).iam,
 }
 
 // asking is the list of requests of one call as it grows.

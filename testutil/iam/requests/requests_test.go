@@ -57,6 +57,10 @@ func TestCalls(t *testing.T) {
 		keys string // which keys to show
 		want []string
 	}{
+		{"metrics have no resource", region.Call{Service: "monitoring", Operation: "GetMetricData"}, "", []string{"cloudwatch:GetMetricData *"}},
+		{"a key", region.Call{Service: "kms", Operation: "DescribeKey", Params: map[string]any{"KeyId": "arn:aws:kms:us-east-1:123456789012:key/1"}}, "", []string{"kms:DescribeKey key/1"}},
+		{"a quota", region.Call{Service: "servicequotas", Operation: "GetServiceQuota", Params: map[string]any{"ServiceCode": "ec2", "QuotaCode": "L-1"}}, "", []string{"servicequotas:GetServiceQuota ec2/L-1"}},
+		{"a simulation", region.Call{Service: "iam", Operation: "SimulatePrincipalPolicy", Params: map[string]any{"PolicySourceArn": "arn:aws:iam::123456789012:role/launch"}}, "", []string{"iam:SimulatePrincipalPolicy role/launch"}},
 		{"a list has no resource", region.Call{Service: "ec2", Operation: "DescribeInstances"}, "ec2:Region", []string{
 			"ec2:DescribeInstances * ec2:Region=us-east-1"}},
 		{"what is made has no id, and its tags are asked about once more", region.Call{Service: "ec2", Operation: "CreateTrafficMirrorFilter",
@@ -95,6 +99,14 @@ func TestCalls(t *testing.T) {
 			"s3:if-none-match kms:ViaService kms:EncryptionContext:aws:s3:arn", []string{
 				"s3:PutObject evidence/a/b s3:if-none-match=*",
 				"kms:GenerateDataKey key/1 kms:ViaService=s3.us-east-1.amazonaws.com kms:EncryptionContext:aws:s3:arn=arn:aws:s3:::evidence"}},
+		{"an upload may bring a legal hold", region.Call{Service: "s3", Operation: "PutObject", Params: map[string]any{"Bucket": "assets", "Key": "a", "ObjectLockLegalHoldStatus": "ON"}},
+			"s3:object-lock-legal-hold", []string{
+				"s3:PutObject assets/a s3:object-lock-legal-hold=ON", "s3:PutObjectLegalHold assets/a s3:object-lock-legal-hold=ON"}},
+		{"a legal hold is not lifted as it is placed", region.Call{Service: "s3", Operation: "PutObjectLegalHold", Params: map[string]any{"Bucket": "assets", "Key": "a", "LegalHold": map[string]any{"Status": "OFF"}}},
+			"s3:object-lock-legal-hold", []string{"s3:PutObjectLegalHold assets/a s3:object-lock-legal-hold=OFF"}},
+		{"a signature says what it signs", region.Call{Service: "kms", Operation: "Sign", Params: map[string]any{"KeyId": "arn:aws:kms:us-east-1:123456789012:key/2", "MessageType": "DIGEST", "SigningAlgorithm": "ECDSA_SHA_256"}},
+			"kms:SigningAlgorithm kms:MessageType kms:CallerAccount", []string{"kms:Sign key/2 kms:SigningAlgorithm=ECDSA_SHA_256 kms:MessageType=DIGEST kms:CallerAccount=123456789012"}},
+		{"a topic", region.Call{Service: "sns", Operation: "Publish", Params: map[string]any{"TopicArn": "arn:aws:sns:us-east-1:123456789012:witness", "Message": "{}"}}, "", []string{"sns:Publish witness"}},
 		{"another bucket has no key", region.Call{Service: "s3", Operation: "GetObject", Params: map[string]any{"Bucket": "assets", "Key": "a"}}, "", []string{"s3:GetObject assets/a"}},
 		{"reading what is not there needs the right to list", region.Call{Service: "s3", Operation: "GetObject", Code: "NoSuchKey", Params: map[string]any{"Bucket": "evidence", "Key": "a"}}, "s3:prefix", []string{
 			"s3:GetObject evidence/a", "s3:ListBucket evidence"}},

@@ -14,6 +14,7 @@ var s3Keys = map[string]string{
 	"SSEKMSKeyId":          "s3:x-amz-server-side-encryption-aws-kms-key-id",
 	"SSECustomerAlgorithm": "s3:x-amz-server-side-encryption-customer-algorithm",
 	"ObjectLockMode":       "s3:object-lock-mode",
+	legalHold:              "s3:object-lock-legal-hold",
 	"StorageClass":         "s3:x-amz-storage-class",
 	"ACL":                  "s3:x-amz-acl",
 	"VersionId":            "s3:VersionId",
@@ -22,9 +23,13 @@ var s3Keys = map[string]string{
 	"MaxKeys":              "s3:max-keys",
 }
 
+// legalHold is the parameter by which an object is put with a legal hold.
+const legalHold = "ObjectLockLegalHoldStatus"
+
 // s3Calls are the keys of s3Keys that each call's action knows.
 var s3Calls = map[string][]string{
-	"PutObject":           {"IfNoneMatch", "ServerSideEncryption", "SSEKMSKeyId", "SSECustomerAlgorithm", "ObjectLockMode", "StorageClass", "ACL"},
+	"PutObject":           {"IfNoneMatch", "ServerSideEncryption", "SSEKMSKeyId", "SSECustomerAlgorithm", "ObjectLockMode", legalHold, "StorageClass", "ACL"},
+	"PutObjectLegalHold":  nil,
 	"GetObject":           nil,
 	"HeadObject":          nil,
 	"DeleteObject":        nil,
@@ -60,7 +65,13 @@ func (q *asking) s3() error {
 	switch operation {
 	case "PutObject":
 		q.ask("s3:PutObject", object, c)
+		if status := q.params.str(legalHold); status != "" { // Amazon S3 User Guide, "Configuring Object Lock": permissions
+			q.hold(object, status)
+		}
 		q.viaS3("kms:GenerateDataKey", bucket)
+		return nil
+	case "PutObjectLegalHold":
+		q.hold(object, q.params.object("LegalHold").str("Status"))
 		return nil
 	case "DeleteObject":
 		q.ask("s3:DeleteObject", object, c)
@@ -87,6 +98,12 @@ func (q *asking) s3() error {
 		q.viaS3("kms:Decrypt", bucket)
 	}
 	return nil
+}
+
+func (q *asking) hold(object, status string) {
+	q.ask("s3:PutObjectLegalHold", object, iam.Context{
+		"s3:TlsVersion": {"1.3"}, "s3:signatureversion": {"AWS4-HMAC-SHA256"}, "s3:object-lock-legal-hold": {status},
+	})
 }
 
 // viaS3 asks about the key by which a bucket encrypts. With a bucket key the encryption context is the bucket's ARN

@@ -82,3 +82,48 @@ func (q *asking) lambda() error {
 	q.ask("lambda:InvokeFunction", function, nil)
 	return nil
 }
+
+// cloudwatch asks about no resource, but for datasets, which AWS's own metrics are not in.
+func (q *asking) cloudwatch() error {
+	if q.call.Operation == "GetMetricData" {
+		q.ask("cloudwatch:GetMetricData", "*", nil)
+	}
+	return nil
+}
+
+func (q *asking) kms() error {
+	key, c := q.params.str("KeyId"), iam.Context{"kms:CallerAccount": {q.account.ID}}
+	if !strings.HasPrefix(key, "arn:") {
+		key = q.account.arn("kms", "key/"+key)
+	}
+	switch q.call.Operation {
+	case "DescribeKey", "GetPublicKey":
+	case "Sign":
+		c["kms:SigningAlgorithm"], c["kms:MessageType"] = []string{q.params.str("SigningAlgorithm")}, []string{q.params.str("MessageType")}
+	default:
+		return nil
+	}
+	q.ask("kms:"+q.call.Operation, key, c)
+	return nil
+}
+
+func (q *asking) sns() error {
+	if q.call.Operation == "Publish" {
+		q.ask("sns:Publish", q.params.str("TopicArn"), nil)
+	}
+	return nil
+}
+
+func (q *asking) quotas() error {
+	if q.call.Operation == "GetServiceQuota" {
+		q.ask("servicequotas:GetServiceQuota", q.account.arn("servicequotas", q.params.str("ServiceCode")+"/"+q.params.str("QuotaCode")), nil)
+	}
+	return nil
+}
+
+func (q *asking) iam() error {
+	if q.call.Operation == "SimulatePrincipalPolicy" {
+		q.ask("iam:SimulatePrincipalPolicy", q.params.str("PolicySourceArn"), nil)
+	}
+	return nil
+}

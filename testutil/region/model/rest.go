@@ -230,7 +230,10 @@ func (d *decoder) fromHeaders(input *shape, query url.Values) error {
 	}
 	for key := range headers {
 		key = strings.ToLower(key)
-		if strings.HasPrefix(key, "x-amz-") && !taken[key] && !protocolHeaders[key] {
+		// An operation that lets the caller choose the algorithm takes the checksum itself in a header of the algorithm's name, which
+		// only some list among their members (Smithy, "httpChecksum trait").
+		checksum := strings.HasPrefix(key, "x-amz-checksum-") && taken["x-amz-sdk-checksum-algorithm"]
+		if strings.HasPrefix(key, "x-amz-") && !taken[key] && !protocolHeaders[key] && !checksum {
 			return d.violation(UnknownParameter, key, "the operation has no such header")
 		}
 	}

@@ -51,7 +51,8 @@ func (s *Service) RemoveRole(arn string) {
 	delete(s.roles, arn)
 }
 
-// SetSCPs sets the organization's service control policies; none ends them. All of them must allow.
+// SetSCPs sets the organization's service control policies, all of one level; none ends them. One of them must allow and none
+// may deny (Organizations User Guide, "SCP evaluation").
 func (s *Service) SetSCPs(policies ...*iam.Policy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,21 +129,14 @@ func simulate(r iam.Request, role Role, scps []*iam.Policy) (map[string]any, err
 		m["PermissionsBoundaryDecisionDetail"], specific["PermissionsBoundaryDecisionDetail"] = detail, detail
 	}
 	if len(scps) > 0 {
-		allowed := true
-		for _, scp := range scps {
-			said, err := iam.Evaluate(r, iam.Policies{Identity: []*iam.Policy{scp}})
-			if err != nil {
-				return nil, err
-			}
-			allowed = allowed && said.Decision == iam.Allowed
-			if said.Decision == iam.ExplicitDeny {
-				decision = iam.ExplicitDeny
-			}
+		said, err := iam.Evaluate(r, iam.Policies{Identity: scps})
+		if err != nil {
+			return nil, err
 		}
-		if !allowed && decision == iam.Allowed {
-			decision = iam.ImplicitDeny
+		if said.Decision == iam.ExplicitDeny || decision == iam.Allowed {
+			decision = said.Decision
 		}
-		m["OrganizationsDecisionDetail"] = map[string]any{"AllowedByOrganizations": allowed}
+		m["OrganizationsDecisionDetail"] = map[string]any{"AllowedByOrganizations": said.Decision == iam.Allowed}
 	}
 	missing := missingKeys(r, role)
 	word := map[iam.Decision]string{iam.Allowed: "allowed", iam.ExplicitDeny: "explicitDeny", iam.ImplicitDeny: "implicitDeny"}[decision]
