@@ -145,7 +145,7 @@ func (o Options) Validate() error {
 	}
 	for _, text := range o.ControlCIDRs {
 		if _, err := netip.ParsePrefix(text); err != nil {
-			errs = append(errs, fmt.Errorf("controlCidrs: %w", err))
+			errs = append(errs, fmt.Errorf("controlCidrs %q: want a block such as 192.0.2.0/24 or 2001:db8::/32", text))
 		}
 	}
 	return errors.Join(errs...)

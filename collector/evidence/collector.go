@@ -113,7 +113,9 @@ func (v *verifier) checkChain(c *collector) {
 			beginnings++
 			continue
 		}
-		if _, there := byLink[r.Previous]; !there {
+		if _, there := byLink[r.Previous]; !there && c.lacking {
+			beginnings++
+		} else if !there {
 			v.bad(Chain, c.folder(), "segment %d follows a record with the link %s, which is none of these", r.Seq, r.Previous)
 		}
 		if other, twice := next[r.Previous]; twice {
@@ -135,7 +137,7 @@ func (v *verifier) checkChain(c *collector) {
 		digests[r.Seq] = append(digests[r.Seq], r.SHA256)
 	}
 	for _, r := range records {
-		if r.Replaces != "" && !slices.Contains(digests[r.Seq], r.Replaces) {
+		if r.Replaces != "" && !slices.Contains(digests[r.Seq], r.Replaces) && !c.lacking {
 			v.bad(Chain, c.folder(), "segment %d replaces %s, of which there is no record", r.Seq, r.Replaces)
 		}
 	}

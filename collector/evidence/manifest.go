@@ -30,6 +30,10 @@ type collector struct {
 	segments   []record // the latest of each number
 	superseded []record
 	points     []point // its checkpoints, by number
+
+	// lacking says that it left no manifest, and that not every checkpoint up to its last is there: what the missing ones reported is
+	// known to nobody.
+	lacking bool
 }
 
 // point is a checkpoint that could be read.
@@ -141,8 +145,9 @@ func (v *verifier) sealed(ctx context.Context) error {
 	v.checkSegments(m)
 	for i := range m.collectors {
 		c := &m.collectors[i]
-		v.checkChain(c)
 		c.points = v.points(c.UserID)
+		c.lacking = c.Derived && len(c.points) > 0 && len(c.points) < c.points[len(c.points)-1].Seq
+		v.checkChain(c)
 		v.checkCheckpoints(c, len(m.Reasons) > 0)
 	}
 	if err := v.checkManifest(ctx, m); err != nil {

@@ -193,7 +193,7 @@ func TestDecide(t *testing.T) {
 		"branch":                                 {func(f *Facts) { ours(&f.Interface, "branch") }, "interface-type", events.Fail, "trunk's instance"},
 		"trunk":                                  {func(f *Facts) { ours(&f.Interface, "trunk") }, "interface-type", events.Fail, "primary interface"},
 		"EFA":                                    {func(f *Facts) { ours(&f.Interface, "efa") }, "interface-type", events.Fail, "ordinary interface"},
-		"EFA only, with a dash":                  {func(f *Facts) { ours(&f.Interface, "efa-only") }, "interface-type", events.Fail, "ordinary interface"},
+		"EFA only, with a dash":                  {func(f *Facts) { ours(&f.Interface, "efa-only") }, "interface-type", events.Fail, "an ordinary interface of the instance"},
 		"VPC endpoint":                           {func(f *Facts) { ours(&f.Interface, "vpc_endpoint") }, "interface-type", events.Fail, "use the endpoint"},
 		"a type of tomorrow":                     {func(f *Facts) { ours(&f.Interface, "quantum") }, "interface-type", events.Fail, "quantum"},
 		"an ordinary one in capitals":            {func(f *Facts) { ours(&f.Interface, "Interface") }, "interface-type", events.Pass, ""},

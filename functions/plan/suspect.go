@@ -90,11 +90,11 @@ func optedOut(f Facts, tag string) events.Verdict {
 
 // interfaceType: only ordinary interfaces can be mirrored, and of those that other services manage only RDS's and
 // ElastiCache's (VPC Traffic Mirroring guide, "Limitations"). The enum spells some types otherwise than the
-// documents, so words are compared without regard to case and underscore.
+// documents, so words are compared without regard to case, underscore and dash.
 func interfaceType(ni types.NetworkInterface) events.Verdict {
 	id := aws.ToString(ni.NetworkInterfaceId)
 	v := events.Verdict{Check: "interface-type", Result: events.Pass, Reason: "an ordinary network interface", Evidence: []string{id}}
-	kind := strings.ToLower(strings.ReplaceAll(string(ni.InterfaceType), "_", ""))
+	kind := strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(string(ni.InterfaceType)))
 	if kind != "interface" && kind != "" {
 		v.Result = events.Fail
 		v.Reason = fmt.Sprintf("%s is of type %s; AWS mirrors only ordinary interfaces", id, ni.InterfaceType)

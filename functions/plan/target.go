@@ -126,7 +126,7 @@ func gone(s events.Suspect, others []types.NetworkInterface, notes []string) err
 	r := &events.Refusal{Reason: events.SuspectGone, Remedy: "look for the instance that took over its address or its work and start a capture of it by hand"}
 	switch {
 	case s.InstanceID != "":
-		r.Detail = fmt.Sprintf("suspect %s has no network interface in this account and Region any more: it was terminated, or never was here", s.InstanceID)
+		r.Detail = fmt.Sprintf("suspect %s has no network interface in this account and Region any more: it was terminated, has lost its interfaces, or never was here", s.InstanceID)
 	case s.NetworkInterfaceID != "":
 		r.Detail = fmt.Sprintf("suspect %s does not exist in this account and Region any more", s.NetworkInterfaceID)
 		notes = slices.DeleteFunc(notes, func(n string) bool { return strings.HasPrefix(n, s.NetworkInterfaceID+",") })

@@ -123,7 +123,7 @@ func (s Surveyor) target(ctx context.Context, r events.Request) (types.NetworkIn
 	}
 	why := "primary interface of " + r.InstanceID
 	if others := len(targets.Interfaces) - 1; others > 0 {
-		why += fmt.Sprintf("; its %d other interfaces need captures of their own", others)
+		why += fmt.Sprintf("; each of its other interfaces, %d, needs a capture of its own", others)
 	}
 	return targets.Interfaces[0], why, nil
 }

@@ -53,6 +53,8 @@ func (w *account) byHand(t *testing.T) {
 		ec2.Facts{Resources: map[string]ec2.Fact{otherInstance: ours}})
 	call("automation", "s3", "PutObject", map[string]any{"Bucket": bucket, "IfNoneMatch": "*",
 		"Key": events.CustodyKey("20261126T000000Z-eni-0aaaaaaaaaaaaaaaa", "operator", "asked-to-stop-"+otherInstance)}, ec2.Facts{})
+	// CloudWatch's counts are added twenty minutes after a capture was sealed.
+	call("sweep", "monitoring", "GetMetricData", nil, ec2.Facts{})
 	call("automation", "lambda", "Invoke", map[string]any{"FunctionName": w.scope.FunctionName("sweep")}, ec2.Facts{})
 }
 

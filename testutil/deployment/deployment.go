@@ -16,10 +16,13 @@ import (
 	"flashtap/infra"
 	"flashtap/infra/config"
 	"flashtap/infra/policy"
+	"flashtap/testutil/iam"
 	"flashtap/testutil/region"
 	"flashtap/testutil/region/ec2"
+	"flashtap/testutil/region/kms"
 	"flashtap/testutil/region/lambda"
 	"flashtap/testutil/region/queue"
+	"flashtap/testutil/region/simulator"
 )
 
 // Deployment is Flashtap in a local region.
@@ -116,6 +119,11 @@ func (d *Deployment) bucket(ctx context.Context, program []byte) error {
 	if err := d.Region.S3.CreateBucket(ctx, d.Settings.Bucket); err != nil {
 		return err
 	}
+	if mode := d.config.RetentionMode; mode != config.NoLock {
+		if err := d.Region.S3.Retain(ctx, d.Settings.Bucket, strings.ToUpper(mode), d.config.RetentionDays); err != nil {
+			return err
+		}
+	}
 	for _, key := range d.Settings.BinaryKeys {
 		_, err := d.Region.S3.Client().PutObject(ctx, &s3.PutObjectInput{Bucket: &d.Settings.Bucket, Key: &key, Body: bytes.NewReader(program)})
 		if err != nil {
@@ -130,6 +138,8 @@ func (d *Deployment) bucket(ctx context.Context, program []byte) error {
 func (d *Deployment) settings(o Options, sum string) events.Settings {
 	place := config.Place{
 		Partition: "aws", Region: o.Region, Account: o.Account, Bucket: bucketOf(d.config), CollectorRoleID: collectorRoleOf(d.config),
+		BucketKeyARN:     d.Region.KMS.AddKey(kms.Key{ID: "11111111-2222-3333-4444-555555555555", Description: "evidence of " + d.config.Deployment}),
+		SigningKeyARN:    d.Region.KMS.AddKey(kms.Key{Spec: kms.ECCP256, Description: "signs manifests of " + d.config.Deployment}),
 		SchedulerRoleARN: "arn:aws:iam::" + o.Account + ":role/" + schedulerRoleOf(d.config),
 		IntakeQueueURL:   d.Region.QueueURL(d.Intake), WaitingQueueURL: d.Region.QueueURL(d.Waiting),
 		BinaryDigests: map[string]string{}, Images: map[string]string{},
@@ -143,10 +153,24 @@ func (d *Deployment) settings(o Options, sum string) events.Settings {
 	place.LaunchTemplateID = d.Region.EC2.AddLaunchTemplate(ec2.LaunchTemplate{
 		Name: scope.LaunchTemplateName(), Data: d.config.LaunchTemplate(scope.InstanceProfileARN),
 	})
+	scope = d.config.Scope(place)  // with the template
+	scope.TemporaryEndpoint = true // a scene may change its settings afterwards
+	place.Roles = d.roles(scope)
 	s := d.config.Settings(place)
 	d.deployed = s
 	Hasten(&s)
 	return s
+}
+
+// roles registers the deployment's roles with IAM's policy simulator, each with its policy, and returns their ARNs.
+// CloudFormation makes up their names.
+func (d *Deployment) roles(scope policy.Scope) map[string]string {
+	arns := map[string]string{}
+	for _, role := range policy.Roles() {
+		arns[role.Name] = "arn:aws:iam::" + scope.Account + ":role/" + scope.Prefix + "-control-" + role.Name
+		d.Region.IAM.AddRole(simulator.Role{ARN: arns[role.Name], Policies: []*iam.Policy{iam.MustParse(role.Name, role.Policy(scope))}})
+	}
+	return map[string]string{"launch": arns["launch"], "mirror": arns["mirror"], "teardown": arns["teardown"]}
 }
 
 func (d *Deployment) queues(Options) error {

@@ -88,6 +88,7 @@ var ids = []struct {
 	{regexp.MustCompile(`\d{8}T\d{6}Z-eni-[0-9a-f]+`), "CAPTURE"},
 	{regexp.MustCompile(`AROA[A-Z0-9]+:i-[0-9a-f]+`), "USER"},
 	{regexp.MustCompile(`\b([a-z]{1,6})-[0-9a-f]{8,17}\b`), "$1-ID"},
+	{regexp.MustCompile(`\bcollector-(arm64|x86_64)\b`), "collector-ARCH"}, // which one, the plan decides
 	{regexp.MustCompile(`\d{6}-[0-9a-f]{64}`), "N-DIGEST"},
 	{regexp.MustCompile(`[0-9a-f]{16,64}`), "DIGEST"},
 	{regexp.MustCompile(`/\d{6}\.`), "/N."},
@@ -148,6 +149,8 @@ func shared(own map[string]bool, role string, r iam.Request) bool {
 	switch {
 	case role == "sweep" && r.Action == "states:DescribeExecution": // whatever started it
 		return true
+	case r.Action == "s3:PutObjectLegalHold": // whoever closes a capture holds all of it
+		return slices.Contains(policy.Sealers, role) && strings.Contains(r.Resource, "/captures/")
 	case r.Action != "s3:GetObject":
 		return false
 	case role == "seal" || role == "sweep": // whoever closes a capture reads all of it
@@ -199,6 +202,11 @@ func (w *account) nobody() []prohibition {
 	// Keys are neither used for anything else nor ended.
 	on(s.BucketKeyARN, nil, "kms:Decrypt kms:Encrypt kms:GenerateDataKey kms:ReEncryptFrom kms:CreateGrant kms:PutKeyPolicy kms:DisableKey kms:ScheduleKeyDeletion")
 	on(otherKey(s), nil, "kms:Decrypt kms:Sign")
+	on(s.SigningKeyARN, nil, "kms:Sign kms:PutKeyPolicy kms:DisableKey kms:ScheduleKeyDeletion")
+	digest := iam.Context{"kms:CallerAccount": {s.Account}, "kms:SigningAlgorithm": {"ECDSA_SHA_256"}, "kms:MessageType": {"DIGEST"}}
+	list = append(list, prohibition{"kms:Sign", s.SigningKeyARN, digest, policy.Sealers},
+		prohibition{"s3:PutObjectLegalHold", segment, iam.Context{"s3:object-lock-legal-hold": {"ON"}}, policy.Sealers})
+	on(segment, iam.Context{"s3:object-lock-legal-hold": {"OFF"}}, "s3:PutObjectLegalHold")
 	// What is the customer's stays the customer's, also when a tag of ours is all that is missing.
 	on(arn("ec2", "instance/"+instance), nil, "ec2:TerminateInstances ec2:StopInstances ec2:RebootInstances ec2:ModifyInstanceAttribute ec2:CreateTags ec2:DeleteTags ec2:GetPasswordData ec2:GetConsoleOutput")
 	on(arn("ec2", "instance/"+instance), tagged(iam.Context{"ec2:InstanceProfile": {global + "instance-profile/customer"}}), "ec2:TerminateInstances")

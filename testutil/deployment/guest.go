@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,7 +28,12 @@ import (
 // Guest plays Amazon Linux on a collector instance: it does what the user data says, in its order. The instance's own
 // end is armed first; the program is fetched from the bucket and its digest checked; it runs under a small stand-in
 // for systemd, which restarts it after a crash; and when it has ended, the instance powers off.
+//
+// This machine has no names of VPC endpoints. Where the user data names one, the guest asks the local region whether the
+// instance reaches it, and then goes to the region's S3.
 type Guest struct {
+	reach func(instance, host string) error
+
 	mu        sync.Mutex
 	processes map[string]*os.Process // by instance id
 }
@@ -40,6 +46,11 @@ func (g *Guest) Run(ctx context.Context, m region.Machine, shutdown <-chan struc
 	config, lifetime, err := events.ParseUserData(m.UserData)
 	if err != nil {
 		return fmt.Errorf("boot %s: %w", m.ID, err)
+	}
+	if config.S3Endpoint != "" {
+		if err := g.resolve(m, &config); err != nil {
+			return fmt.Errorf("boot %s: %w", m.ID, err)
+		}
 	}
 	end := time.NewTimer(lifetime)
 	defer end.Stop()
@@ -91,6 +102,20 @@ func (g *Guest) Run(ctx context.Context, m region.Machine, shutdown <-chan struc
 			return nil
 		}
 	}
+}
+
+// resolve replaces the URL of an endpoint by that of the local region's S3.
+func (g *Guest) resolve(m region.Machine, c *events.CollectorConfig) error {
+	u, err := url.Parse(c.S3Endpoint)
+	if err != nil {
+		return fmt.Errorf("endpoint %q: %w", c.S3Endpoint, err)
+	}
+	if err := g.reach(m.ID, u.Hostname()); err != nil {
+		return err
+	}
+	fmt.Fprintf(m.Console, "connected to %s\n", u.Hostname())
+	c.S3Endpoint = m.Env["AWS_ENDPOINT_URL"]
+	return nil
 }
 
 // supervise waits for the program's end, asked for or not, and says whether the unit of the user data starts it again:

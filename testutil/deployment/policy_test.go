@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -43,13 +44,16 @@ func TestPolicies(t *testing.T) {
 }
 
 // everyWay is a scene after a capture from a finding, with a second finding and an operator's request that join it and an
-// operator who stops it; one that waited for a place, and whose execution was stopped; and one that was refused. All the
+// operator who stops it; one that waited for a place, and whose execution was stopped; one that was refused; one of a silent
+// source, with an endpoint of its own and a group that lost its rule; and one whose collector did not come up. All the
 // time the sweep looks often, and the first answer to each sort of Create is lost, so that everything is found again.
 func everyWay(t *testing.T) *deployment.Scene {
 	t.Helper()
 	s := set(t, deployment.SceneConfig{
 		Frames: packets.MustLoad("zeek-get.pcap"), Loop: true, PPS: 200, ScheduleSpeed: 60,
-		Change: func(set *events.Settings) { set.MaxCaptures, set.DurationSeconds, set.ProofSeconds = 1, 60, 4 },
+		Change: func(set *events.Settings) {
+			set.MaxCaptures, set.DurationSeconds, set.ProofSeconds, set.AllowTemporaryEndpoint = 1, 60, 4, true
+		},
 	})
 	waits := s.AddSuspect("i-0bbbbbbbbbbbbbbbb", "eni-0bbbbbbbbbbbbbbbb")
 	refused := s.AddSuspect("i-0cccccccccccccccc", "eni-0cccccccccccccccc")
@@ -61,7 +65,7 @@ func everyWay(t *testing.T) *deployment.Scene {
 	if _, err := s.Deployment.Publish(bytes.Replace(s.Event, []byte(`"count": 2`), []byte(`"count": 3`), 1)); err != nil {
 		t.Fatal(err)
 	}
-	request(t, s, waits)
+	request(t, s, waits, `"legalHold": true`)
 	for _, args := range [][]string{{"capture", s.ENI, "--reason", "a test"}, {"status", string(c)}, {"stop", string(c)}, {"list"}} {
 		if out, code := flashtap(t, s, args...); code != 0 {
 			t.Fatalf("exit %d: %s", code, out)
@@ -85,7 +89,42 @@ func everyWay(t *testing.T) *deployment.Scene {
 		t.Errorf("the capture of what AWS does not mirror %s", result.Status)
 	}
 	nothingLeft(t, s)
+	silentWay(t, s, s.AddSuspect("i-0abababababababab", "eni-0abababababababab"))
+	deadWay(t, s, s.AddSuspect("i-0acacacacacacacac", "eni-0acacacacacacacac"))
 	return s
+}
+
+// silentWay is a capture of an interface that sends nothing, beside no way to S3, whose collector's group loses its rule.
+func silentWay(t *testing.T, s *deployment.Scene, eni string) {
+	t.Helper()
+	for _, id := range endpoints(s) {
+		s.Region.EC2.RemoveEndpoint(id)
+	}
+	request(t, s, eni)
+	x := execution(t, s, 5)
+	eventually(t, time.Minute, "the session is there", func() bool { return len(s.Region.EC2.MirrorSessions()) > 0 })
+	s.Region.EC2.RemoveGroupRules(groupOf(s), false)
+	eventually(t, time.Minute, "the silence is explained", func() bool { return contains(x.Trace(), "AwaitEnd") })
+	if out, code := flashtap(t, s, "stop", x.Name()); code != 0 {
+		t.Fatalf("exit %d: %s", code, out)
+	}
+	succeed(t, x)
+	nothingLeft(t, s)
+}
+
+// deadWay is a capture whose collector finds a program that is not the pinned one.
+func deadWay(t *testing.T, s *deployment.Scene, eni string) {
+	t.Helper()
+	for _, key := range s.Settings.BinaryKeys {
+		if err := os.WriteFile(s.Path(key), []byte("not the program"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	request(t, s, eni, `"legalHold": true`)
+	if result := finish(t, execution(t, s, 6)); result.Error != "CollectorDied" {
+		t.Errorf("the capture without its program %s: %s: %s", result.Status, result.Error, result.Cause)
+	}
+	nothingLeft(t, s)
 }
 
 // loseAnswers lets the first call of each sort that makes something take effect, and its answer get lost.
@@ -116,9 +155,10 @@ func leaveBehind(s *deployment.Scene, c events.CaptureID) {
 }
 
 // request asks for a capture by an event.
-func request(t *testing.T, s *deployment.Scene, eni string) {
+func request(t *testing.T, s *deployment.Scene, eni string, more ...string) {
 	t.Helper()
-	event := fmt.Sprintf(`{"detail-type": "Capture Request", "source": "flashtap", "detail": {"networkInterfaceId": %q, "severity": 5}}`, eni)
+	detail := strings.Join(append([]string{fmt.Sprintf(`"networkInterfaceId": %q, "severity": 5`, eni)}, more...), ", ")
+	event := `{"detail-type": "Capture Request", "source": "flashtap", "detail": {` + detail + `}}`
 	if matched, err := s.Deployment.Publish([]byte(event)); err != nil || len(matched) == 0 {
 		t.Fatalf("publish: matched %v, %v", matched, err)
 	}
@@ -195,11 +235,12 @@ func newAccount(t *testing.T, s *deployment.Scene) *account {
 	w := &account{roleID: set.CollectorRoleID, policies: map[string]*iam.Policy{}}
 	w.scope = policy.Scope{
 		Partition: "aws", Region: set.Region, Account: set.Account, Deployment: set.Deployment, Prefix: "flashtap-" + set.Deployment,
-		BucketARN: "arn:aws:s3:::" + set.Bucket, BucketKeyARN: arn("kms", "key/11111111-2222-3333-4444-555555555555"),
+		BucketARN: "arn:aws:s3:::" + set.Bucket, BucketKeyARN: arn("kms", "key/11111111-2222-3333-4444-555555555555"), SigningKeyARN: set.SigningKeyARN,
 		LaunchTemplateID: set.LaunchTemplateID, InstanceProfileARN: set.InstanceProfileARN, SchedulerRoleARN: set.ScheduleRoleARN,
 		CollectorRoleARN: strings.Replace(set.InstanceProfileARN, ":instance-profile/", ":role/", 1),
 		AssetBucketARN:   "arn:aws:s3:::cdk-assets", AssetKeys: []string{assetKey},
-		VPCs: []string{arn("ec2", "vpc/"+suspect.VPCID)}, OptOutTag: optOutTag, AutomationRole: true,
+		VPCs: []string{arn("ec2", "vpc/"+suspect.VPCID)}, OptOutTag: optOutTag, AutomationRole: true, TemporaryEndpoint: true,
+		StepRoleARNs: slices.Sorted(maps.Values(set.Roles)),
 	}
 	w.account = requests.Account{
 		Partition: "aws", ID: set.Account, Region: set.Region,
@@ -228,7 +269,7 @@ func parse(t *testing.T, name string, document any) *iam.Policy {
 // resourceDocuments are the resource policies by the ARN of what they hang on.
 func (w *account) resourceDocuments() map[string]policy.Document {
 	list := map[string]policy.Document{
-		w.scope.BucketARN: policy.EvidenceBucket(w.scope), w.scope.BucketKeyARN: policy.EvidenceKey(w.scope),
+		w.scope.BucketARN: policy.EvidenceBucket(w.scope), w.scope.BucketKeyARN: policy.EvidenceKey(w.scope), w.scope.SigningKeyARN: policy.SigningKey(w.scope),
 		w.scope.TopicARN(): policy.Topic(w.scope), w.scope.BusARN(): policy.Bus(w.scope), otherKey(w.scope): openKey(w.scope),
 	}
 	for _, queue := range policy.Queues() {
@@ -269,9 +310,12 @@ func (w *account) decide(t *testing.T, role string, r iam.Request) iam.Result {
 	return result
 }
 
-// caller is a role as AWS knows it. All roles but the collector's have names that CloudFormation makes.
+// caller is a role as AWS knows it. All roles but the collector's and those that seal have names that CloudFormation makes.
 func (w *account) caller(role, instance string) requests.Caller {
 	name, session, id := w.scope.Prefix+"-control-"+role, role, "AROA"+strings.ToUpper(role)
+	if slices.Contains(policy.Sealers, role) {
+		name = w.scope.SealerName(role)
+	}
 	arn := "arn:aws:iam::" + w.scope.Account + ":role/" + name
 	switch role {
 	case "collector":

@@ -97,6 +97,7 @@ func Set(ctx context.Context, c SceneConfig) (*Scene, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.network.release())
 	}
+	s.Guest.reach = r.EC2.ReachEndpoint
 	s.Deployment, err = Deploy(ctx, r, Options{Account: account, Region: name, Programs: c.Programs, Change: c.Change, Log: c.Log, WithoutSweep: c.WithoutSweep})
 	if err == nil {
 		err = s.place(c)

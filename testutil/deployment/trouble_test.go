@@ -2,9 +2,11 @@ package deployment_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -192,6 +194,7 @@ func TestAHostThatDiesLeavesWhatWasUploaded(t *testing.T) {
 	s := looping(t, func(set *events.Settings) { set.DurationSeconds, set.SegmentSeconds = 30, 2 })
 	x := publish(t, s)
 	c := flowing(t, s, x)
+	eventually(t, 20*time.Second, "a checkpoint names a segment", func() bool { return checkpointed(t, s, c) })
 	for _, id := range s.Guest.Instances() {
 		if err := s.Region.PullPlug(id); err != nil {
 			t.Fatal(err)
@@ -202,9 +205,33 @@ func TestAHostThatDiesLeavesWhatWasUploaded(t *testing.T) {
 		t.Error("no frame is left")
 	}
 	nothingLeft(t, s)
-	if m := manifest(t, s, c); m.Verdict != events.VerdictIncomplete || held(m) == 0 && len(m.Segments) == 0 {
+	m := manifest(t, s, c)
+	if m.Verdict != events.VerdictIncomplete || held(m) == 0 || !m.Collectors[0].Derived || !slices.ContainsFunc(m.Reasons, func(r string) bool { return strings.HasPrefix(r, "incomplete from ") }) {
 		t.Errorf("the verdict is %q with %d segments: %q", m.Verdict, len(m.Segments), m.Reasons)
 	}
+	key := filepath.Join(t.TempDir(), "signer.der")
+	if err := os.WriteFile(key, signingKey(t, s), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := flashtap(t, s, "verify", "s3://"+s.Settings.Bucket+"/captures/"+string(c), "--key", key); code != 5 || !strings.HasPrefix(out, "authentic") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// checkpointed says whether a checkpoint in the bucket has the record of a segment.
+func checkpointed(t *testing.T, s *deployment.Scene, c events.CaptureID) bool {
+	t.Helper()
+	names, err := filepath.Glob(s.Path(events.CheckpointsPrefix(c, "*")) + "/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		var said events.Checkpoint
+		if body, err := os.ReadFile(name); err == nil && json.Unmarshal(body, &said) == nil && len(said.Records) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func TestAnS3OutageIsSurvived(t *testing.T) {
