@@ -42,6 +42,10 @@ type SceneConfig struct {
 	ScheduleSpeed float64
 	// WithoutSweep leaves the sweep's schedule and its rule out.
 	WithoutSweep bool
+	// Busy says of which packets the suspect's instance is too busy to make copies; nil: of none.
+	Busy func(dataplane.Packet) bool
+	// Metrics says how CloudWatch has the region's own metrics.
+	Metrics region.MetricsConfig
 	// Traffic replaces the replay as the source of the suspect's packets.
 	Traffic dataplane.Source
 }
@@ -92,7 +96,7 @@ func Set(ctx context.Context, c SceneConfig) (*Scene, error) {
 	}
 	r, err := region.Start(region.Config{
 		Account: account, Name: name, Dir: c.Dir, Guest: s.Guest, EC2: c.EC2, OuterIPv6: c.OuterIPv6,
-		ScheduleSpeed: c.ScheduleSpeed, Log: slog.New(handler),
+		ScheduleSpeed: c.ScheduleSpeed, Metrics: c.Metrics, Log: slog.New(handler),
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.network.release())
@@ -173,7 +177,7 @@ func (s *Scene) place(c SceneConfig) error {
 		traffic = replay
 	}
 	plane, err := r.AddTraffic(s.ENI, dataplane.Config{
-		Interface: s.ENI, Address: address, Traffic: traffic, Start: dataplane.WithSession, PacketsPerSecond: c.PPS, Record: true,
+		Interface: s.ENI, Address: address, Traffic: traffic, Start: dataplane.WithSession, PacketsPerSecond: c.PPS, Busy: c.Busy, Record: true,
 	})
 	s.Plane = plane
 	return err

@@ -44,6 +44,9 @@ type Config struct {
 	// PacketsPerSecond bounds how fast packets are taken, so that the receiver's socket buffer doesn't overflow, which
 	// on loopback nothing else prevents. 0 stands for DefaultPacketsPerSecond, a negative number for no bound.
 	PacketsPerSecond int
+	// Busy says that the instance is too busy to copy a packet that a session has taken: production goes before, so the copy is
+	// skipped, which CloudWatch alone tells (VPC Traffic Mirroring guide, "Limitations"). Nil: it never is.
+	Busy func(Packet) bool
 	// Record keeps a copy of every frame sent, for Sent. With a source that never ends so does its memory.
 	Record bool
 	// Log is slog.Default when nil.
@@ -212,6 +215,12 @@ func (p *Plane) mirror(s Session, packet Packet, tally *SessionTally, volume *Vo
 		if s.Lost != AtSource {
 			volume.mirrored(packet)
 		}
+		return
+	}
+	if p.cfg.Busy != nil && p.cfg.Busy(packet) {
+		tally.Skipped++
+		p.tally.Skipped++
+		volume.skipped(packet)
 		return
 	}
 	from, err := p.send(s, kept, SourcePort(packet.Data))

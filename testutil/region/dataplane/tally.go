@@ -8,12 +8,14 @@ import (
 
 // Tally counts what became of the packets of one interface.
 //
-// Seen = Mirrored + SendErrors + NotMatched + NeverMirrored + NoSession + all of Lost, at every moment.
+// Seen = Mirrored + Skipped + SendErrors + NotMatched + NeverMirrored + NoSession + all of Lost, at every moment.
 type Tally struct {
 	// Seen are the packets that the source gave.
 	Seen uint64
 	// Mirrored are the datagrams handed to the kernel; what happens after that, as on a real network, nobody tells.
 	Mirrored uint64
+	// Skipped are the packets that a session matched and the instance was too busy to copy.
+	Skipped uint64
 	// SendErrors are the packets that a session matched and the kernel refused.
 	SendErrors uint64
 	// NotMatched are the packets that sessions existed for and no filter accepted.
@@ -31,14 +33,14 @@ type Tally struct {
 // SessionTally counts what one session did with the packets it was asked about. It isn't asked about those which a
 // session of a lower number mirrored.
 //
-// Offered = Mirrored + SendErrors + Rejected + Unmatched + NeverMirrored + Lost.
+// Offered = Mirrored + Skipped + SendErrors + Rejected + Unmatched + NeverMirrored + Lost.
 type SessionTally struct {
 	Offered uint64
 	// Mirrored are the datagrams handed to the kernel, Bytes what they hold after the VXLAN header.
 	Mirrored, Bytes uint64
 	// CutToLength and CutToMTU are those of Mirrored that hold less than the packet.
 	CutToLength, CutToMTU uint64
-	SendErrors            uint64
+	Skipped, SendErrors   uint64
 	// LastError is the cause of the latest of SendErrors.
 	LastError string
 	// Rejected are the packets whose deciding rule says reject.
