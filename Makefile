@@ -52,7 +52,7 @@ sbom: programs # which modules are in each program, as CycloneDX
 	    || { cat build/sbom/log; exit 1; }; done; rm -f build/sbom/log
 
 reproducible: programs ## build once more from a copy of the sources in another folder: the same bytes must come out
-	@set -e; copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; git ls-files -co --exclude-standard -z -- '*.go' 'go.*' Makefile infra | xargs -0 cp --parents -t "$$copy"; \
+	@set -e; copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; git ls-files -co --exclude-standard -z -- '*.go' 'go.*' Makefile infra functions/plan/data | xargs -0 cp --parents -t "$$copy"; \
 	$(MAKE) -C "$$copy" programs VERSION='$(VERSION)' LAMBDA_ARCH='$(LAMBDA_ARCH)' > /dev/null; \
 	diff build/SHA256SUMS "$$copy/build/SHA256SUMS" && echo "the same: $$(wc -l < build/SHA256SUMS) programs"
 
