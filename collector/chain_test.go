@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	verifier "flashtap/collector/evidence"
 	"flashtap/events"
 	"flashtap/testutil/packets"
 )
@@ -150,10 +151,25 @@ func (r *rig) holds(checked map[string]bool) (checkpoints, segments int) {
 	if len(all) == 0 {
 		return 0, present
 	}
+	r.verifies(all[len(all)-1])
 	if c := all[len(all)-1]; present < c.Segments-c.Pending || stored < c.Tally.Uploaded {
 		r.t.Errorf("of what the last checkpoint knows, %d segments with %d packets are in the bucket; it says %+v", present, stored, c)
 	}
 	return len(all), present
+}
+
+// verifies has the verifier look at what is in the bucket now. Nobody has sealed it, so it holds up to the last checkpoint.
+func (r *rig) verifies(last events.Checkpoint) {
+	r.t.Helper()
+	folder, err := verifier.OpenFolder(r.path(events.CapturePrefix(r.cfg.Capture)))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer folder.Close()
+	report, err := verifier.Verify(r.t.Context(), folder, verifier.Options{Capture: r.cfg.Capture})
+	if want := "incomplete from " + last.At.UTC().Format(time.RFC3339Nano); err != nil || report.Outcome != verifier.Unsealed || report.Verdict != want {
+		r.t.Errorf("the verifier says %s, %q, %v; want %q: %v", report.Outcome, report.Verdict, err, want, report.Discrepancies)
+	}
 }
 
 // describes compares a record with the segment in the bucket.
