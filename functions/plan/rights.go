@@ -32,6 +32,15 @@ func (s Simulation) Resources() []string {
 	return distinct(s.Rights, func(r Right) string { return r.Resource })
 }
 
+// chief are the actions without which a step can do nothing.
+var chief = map[string]string{stepLaunch: "ec2:RunInstances", stepMirror: "ec2:CreateTrafficMirrorSession", stepTeardown: "ec2:TerminateInstances"}
+
+// Chief is the same about the step's chief action alone.
+func (s Simulation) Chief() Simulation {
+	s.Rights = slices.DeleteFunc(slices.Clone(s.Rights), func(r Right) bool { return r.Action != chief[s.Step] })
+	return s
+}
+
 func distinct(rights []Right, of func(Right) string) []string {
 	var list []string
 	for _, r := range rights {

@@ -54,6 +54,14 @@ func TestPassRemovesTheEndpoint(t *testing.T) {
 	if got := m.left(); !slices.Contains(got, KindEndpoint) || slices.Index(got, KindEndpoint) < slices.Index(got, KindInstance) {
 		t.Fatalf("made: %v", got)
 	}
+	// The collector is told to end, and uploads what it has: until it is gone it needs its way to S3.
+	cert, _, err := m.r.Pass(t.Context(), m.c, events.BySweep, "")
+	m.must(err)
+	for _, c := range m.Calls() {
+		if c.Operation == "DeleteVpcEndpoints" {
+			t.Errorf("the endpoint goes while its collector is there: %+v", cert)
+		}
+	}
 	m.clean("")
 	if got := m.left(); len(got) > 0 {
 		t.Errorf("left: %v", got)

@@ -42,6 +42,9 @@ func (i Item) key() string { return i.Kind + " " + i.ID }
 
 func (i Item) mirrors() bool { return i.Kind == KindSession }
 
+// uploads says that it is a collector of ours that may still have something to upload.
+func (i Item) uploads() bool { return i.Kind == KindInstance && i.doubt == "" && !i.Gone() }
+
 // Gone says that nothing is left to remove. EC2 shows a terminated instance for about an hour after it is gone, and an endpoint
 // for a while.
 func (i Item) Gone() bool {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -52,6 +53,9 @@ func (r Remover) Pass(ctx context.Context, c events.CaptureID, by, phase string)
 		}
 		if item.Kind == KindGuard && (blocked || !only(before, item)) {
 			continue // the guard goes last of all, and only when there is nothing left to guard
+		}
+		if item.Kind == KindEndpoint && slices.ContainsFunc(before, Item.uploads) {
+			continue // a collector that is told to end still uploads what it has, and this is its only way to S3
 		}
 		if calls[item.key()], err = r.remove(ctx, item); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s %s: %w", item.Kind, item.ID, err))

@@ -22,9 +22,6 @@ import (
 
 var begun = time.Date(2026, 11, 22, 3, 4, 5, 6, time.UTC)
 
-// mostCalls is what one interface may cost.
-const mostCalls = 25
-
 // whole sets a stage with all that a deployment has: keys and the roles of the steps.
 func whole(t *testing.T) *stage.Stage {
 	t.Helper()
@@ -289,4 +286,48 @@ func busy(s *stage.Stage, instance string, in, out float64) {
 	for name, value := range map[string]float64{"NetworkIn": in, "NetworkOut": out} {
 		s.Metrics.Set(cloudwatch.Series{Namespace: "AWS/EC2", Name: name, Dimensions: map[string]string{"InstanceId": instance}}, value)
 	}
+}
+
+// TestRightsAloneWhereIAMRefusesToJudgeThemTogether: then the chief right of a role stands for all, as far as the calls go; and a
+// role about which IAM does not answer at all leaves the others' answers as they are.
+func TestRightsAloneWhereIAMRefusesToJudgeThemTogether(t *testing.T) {
+	s := whole(t)
+	s.Settings.VolumeKeyARN, s.Settings.BucketKeyARN = "", ""
+	s.Inject(func(c region.Call) *region.Fault {
+		actions, _ := c.Params["ActionNames"].([]any)
+		switch role, _ := c.Params["PolicySourceArn"].(string); {
+		case c.Operation != "SimulatePrincipalPolicy":
+			return nil
+		case strings.HasSuffix(role, "teardown"):
+			return &region.Fault{Code: "AccessDenied", Status: 403}
+		case len(actions) > 1:
+			return &region.Fault{Code: "InvalidInput", Status: 400,
+				Message: "Invalid Input Actions: [ec2:RunInstances] and [iam:PassRole] require different authorization information"}
+		}
+		return nil
+	})
+	by := surveyor(s)
+	f, err := by.Facts(t.Context(), events.Request{NetworkInterfaceID: s.ENI}, begun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	actions := map[string]bool{}
+	for _, d := range f.Rights.Value {
+		actions[d.Action] = true
+	}
+	if !f.Rights.Known || len(actions) != 2 || !actions["ec2:RunInstances"] || !actions["ec2:CreateTrafficMirrorSession"] || by.Calls() > mostCalls {
+		t.Errorf("%v after %d calls: %+v", actions, by.Calls(), f.Rights)
+	}
+	if v := verdict(plan.Decide(f), "permissions"); v.Result != events.Warn || !strings.Contains(v.Reason, "IAM said nothing of ec2:TerminateInstances") {
+		t.Errorf("%+v", v)
+	}
+}
+
+func verdict(p events.Plan, check string) events.Verdict {
+	for _, v := range p.Verdicts {
+		if v.Check == check {
+			return v
+		}
+	}
+	return events.Verdict{}
 }

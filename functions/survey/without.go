@@ -2,6 +2,9 @@ package survey
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -154,33 +157,46 @@ func (s Surveyor) metrics(ctx context.Context, f *plan.Facts) {
 	f.Load = plan.Known(load)
 }
 
-// rights asks IAM what the deployment's roles may do; one refusal to answer is a refusal of all.
+// mostCalls is how many calls one survey makes, the reading of a plan that is there already included.
+const mostCalls = 25
+
+// rights asks IAM what the deployment's roles may do. A role about which it does not answer leaves the others' answers as they are.
 func (s Surveyor) rights(ctx context.Context, ni types.NetworkInterface) plan.Answer[[]plan.Decision] {
 	simulations := plan.Simulations(s.settings, ni)
 	if len(simulations) == 0 {
 		return plan.Answer[[]plan.Decision]{Why: "the deployment names no roles"}
 	}
-	answers := make([][]plan.Decision, len(simulations))
-	g, ctx := errgroup.WithContext(ctx)
+	answers, failures := make([][]plan.Decision, len(simulations)), make([]error, len(simulations))
+	var work sync.WaitGroup
 	for i, sim := range simulations {
-		g.Go(func() error {
-			s.calls.Add(1)
-			list, err := s.services.Simulate(ctx, service.Simulation{Principal: sim.Role, Actions: sim.Actions(), Resources: sim.Resources(), Context: sim.Context})
-			for _, right := range sim.Rights {
-				for _, d := range list {
-					if d.Action == right.Action && d.Resource == right.Resource {
-						answers[i] = append(answers[i], plan.Decision{Step: sim.Step, Role: sim.Role, Action: d.Action, Resource: d.Resource,
-							Decision: d.Decision, Organizations: d.Organizations, Boundary: d.Boundary, Missing: d.Missing})
-					}
-				}
+		work.Go(func() {
+			answers[i], failures[i] = s.simulate(ctx, sim)
+			// IAM judges together only actions that need the same kind of information: "Invalid Input Actions: [...] and [...] require
+			// different authorization information". Which those are is not documented.
+			if awserr.Code(failures[i]) == "InvalidInput" && s.Calls() < mostCalls-1 {
+				answers[i], failures[i] = s.simulate(ctx, sim.Chief())
 			}
-			return err
 		})
 	}
-	err := g.Wait()
-	var all []plan.Decision
-	for _, list := range answers {
-		all = append(all, list...)
+	work.Wait()
+	all := slices.Concat(answers...)
+	if len(all) > 0 {
+		return plan.Known(all)
 	}
-	return answered(all, err)
+	return answered(all, errors.Join(failures...))
+}
+
+func (s Surveyor) simulate(ctx context.Context, sim plan.Simulation) ([]plan.Decision, error) {
+	s.calls.Add(1)
+	list, err := s.services.Simulate(ctx, service.Simulation{Principal: sim.Role, Actions: sim.Actions(), Resources: sim.Resources(), Context: sim.Context})
+	var decisions []plan.Decision
+	for _, right := range sim.Rights {
+		for _, d := range list {
+			if d.Action == right.Action && d.Resource == right.Resource {
+				decisions = append(decisions, plan.Decision{Step: sim.Step, Role: sim.Role, Action: d.Action, Resource: d.Resource,
+					Decision: d.Decision, Organizations: d.Organizations, Boundary: d.Boundary, Missing: d.Missing})
+			}
+		}
+	}
+	return decisions, err
 }

@@ -1,6 +1,10 @@
 package policy
 
-import "flashtap/events"
+import (
+	"slices"
+
+	"flashtap/events"
+)
 
 // steps are the Lambdas that the state machine calls.
 var steps = []string{"guard", "launch", "mirror", "preflight", "seal", "teardown", "watch"}
@@ -50,14 +54,14 @@ func automation(s Scope) Document {
 // Operator is what people need for the flashtap command: start, watch, stop, and read evidence. No role of the deployment
 // has it; it is for whoever grants it.
 func Operator(s Scope) Document {
-	return New(append(
+	return New(slices.Concat(
 		s.evidence(records{create: []string{custody("operator")}, read: []string{events.CapturePrefix(anyCapture) + "*"}, list: true}),
-		allow("StartCaptures", []string{"states:StartExecution"}, []string{s.StateMachineARN()}),
-		allow("SeeCaptures", []string{"states:DescribeExecution", "states:GetExecutionHistory"}, []string{s.ExecutionARN("*")}),
-		s.describe("Instances", "NetworkInterfaces", "SecurityGroups", "TrafficMirrorFilters", "TrafficMirrorSessions", "TrafficMirrorTargets",
-			"VpcEndpoints"),
-		s.listSchedules(),
-		allow("ReadSchedules", []string{"scheduler:GetSchedule"}, []string{s.ScheduleARN("*")}),
-		s.askToStop(),
-		allow("ReadSettings", []string{"ssm:GetParameter"}, []string{s.arn("ssm", "parameter"+s.ParameterName("settings"))}))...)
+		s.survey(), []Statement{
+			allow("StartCaptures", []string{"states:StartExecution"}, []string{s.StateMachineARN()}),
+			allow("SeeCaptures", []string{"states:DescribeExecution", "states:GetExecutionHistory"}, []string{s.ExecutionARN("*")}),
+			s.listSchedules(),
+			allow("ReadSchedules", []string{"scheduler:GetSchedule"}, []string{s.ScheduleARN("*")}),
+			s.askToStop(),
+			allow("ReadSettings", []string{"ssm:GetParameter"}, []string{s.arn("ssm", "parameter"+s.ParameterName("settings"))}),
+		})...)
 }

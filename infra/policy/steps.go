@@ -21,12 +21,18 @@ func intake(s Scope) []Statement {
 
 // preflight decides and touches nothing.
 func preflight(s Scope) []Statement {
+	return append(
+		s.evidence(records{create: []string{events.PlanKey(anyCapture)}, read: []string{events.FindingKey(anyCapture)}, list: true}),
+		s.survey()...)
+}
+
+// survey is what a plan is made of, for whoever makes it.
+func (s Scope) survey() []Statement {
 	keys := []string{s.BucketKeyARN}
 	if s.VolumeKeyARN != "" {
 		keys = append(keys, s.VolumeKeyARN)
 	}
-	list := append(
-		s.evidence(records{create: []string{events.PlanKey(anyCapture)}, read: []string{events.FindingKey(anyCapture)}, list: true}),
+	list := []Statement{
 		s.describe("InstanceTypeOfferings", "InstanceTypes", "Instances", "ManagedPrefixLists", "NatGateways", "NetworkAcls", "NetworkInterfaces",
 			"RouteTables", "SecurityGroups", "Subnets", "TrafficMirrorFilters", "TrafficMirrorSessions", "TrafficMirrorTargets", "VpcEndpoints"),
 		allow("DescribeSuspectsVPC", []string{"ec2:DescribeVpcAttribute"}, s.vpcs()),
@@ -34,7 +40,8 @@ func preflight(s Scope) []Statement {
 		// Running On-Demand Standard vCPUs, and security groups of the Region.
 		allow("ReadQuotas", []string{"servicequotas:GetServiceQuota"},
 			[]string{s.arn("servicequotas", "ec2/L-1216C47A"), s.arn("servicequotas", "vpc/L-E79EC296")}),
-		allow("DescribeKeys", []string{"kms:DescribeKey"}, keys))
+		allow("DescribeKeys", []string{"kms:DescribeKey"}, keys),
+	}
 	if len(s.StepRoleARNs) > 0 {
 		list = append(list, allow("SimulateSteps", []string{"iam:SimulatePrincipalPolicy"}, s.StepRoleARNs))
 	}

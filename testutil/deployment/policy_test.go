@@ -66,7 +66,7 @@ func everyWay(t *testing.T) *deployment.Scene {
 		t.Fatal(err)
 	}
 	request(t, s, waits, `"legalHold": true`)
-	for _, args := range [][]string{{"capture", s.ENI, "--reason", "a test"}, {"status", string(c)}, {"stop", string(c)}, {"list"}} {
+	for _, args := range [][]string{{"preflight", s.ENI}, {"capture", s.ENI, "--reason", "a test"}, {"status", string(c)}, {"stop", string(c)}, {"list"}} {
 		if out, code := flashtap(t, s, args...); code != 0 {
 			t.Fatalf("exit %d: %s", code, out)
 		}
