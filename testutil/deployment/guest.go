@@ -74,15 +74,8 @@ func (g *Guest) Run(ctx context.Context, m region.Machine, shutdown <-chan struc
 		return err
 	}
 	for try := 0; ; try++ {
-		cmd := exec.Command(program, "run", "--config", configFile, "--spool", spool)
-		cmd.Dir = m.Dir
-		cmd.Env = []string{"PATH=/usr/bin:/bin"}
-		for name, value := range m.Env {
-			cmd.Env = append(cmd.Env, name+"="+value)
-		}
-		cmd.Stdout, cmd.Stderr = m.Console, m.Console
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		if err := cmd.Start(); err != nil {
+		cmd, err := start(m, program, "run", "--config", configFile, "--spool", spool)
+		if err != nil {
 			return fmt.Errorf("boot %s: %w", m.ID, err)
 		}
 		g.remember(m.ID, cmd.Process)
@@ -202,4 +195,24 @@ func fetch(ctx context.Context, m region.Machine, c events.CollectorConfig, to s
 		return fmt.Errorf("fetch %s: digest %s is not the pinned %s", c.BinaryKey, got, c.BinarySHA256)
 	}
 	return nil
+}
+
+// start starts a program that was just written. A process that another goroutine forked in between may still have the file open for
+// writing, as long as it has not come to its own exec; the kernel refuses until then (execve(2), ETXTBSY).
+func start(m region.Machine, program string, args ...string) (*exec.Cmd, error) {
+	const patience = 5 * time.Second
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		cmd := exec.Command(program, args...)
+		cmd.Dir = m.Dir
+		cmd.Env = []string{"PATH=/usr/bin:/bin"}
+		for name, value := range m.Env {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+		cmd.Stdout, cmd.Stderr = m.Console, m.Console
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		err := cmd.Start()
+		if !errors.Is(err, syscall.ETXTBSY) || time.Since(began) > patience {
+			return cmd, err
+		}
+	}
 }

@@ -435,7 +435,7 @@ func TestWithoutCapacityTheNextTypeIsTaken(t *testing.T) {
 	t.Parallel()
 	s := looping(t, nil)
 	for _, zone := range []string{"a", "b", "c"} {
-		s.Region.EC2.SetCapacity("c7gn.large", "us-east-1"+zone, 0)
+		s.Region.EC2.SetCapacity("c7i.large", "us-east-1"+zone, 0) // the slowest that keeps up with the suspect
 	}
 	x := publish(t, s)
 	if result := finish(t, x); result.Status != asl.Succeeded {
@@ -447,7 +447,7 @@ func TestWithoutCapacityTheNextTypeIsTaken(t *testing.T) {
 			types = append(types, one)
 		}
 	}
-	if len(types) != 2 || types[0] != "c7gn.large InsufficientInstanceCapacity" || types[1] != "c6gn.large " {
+	if len(types) != 2 || types[0] != "c7i.large InsufficientInstanceCapacity" || types[1] != "c7g.large " {
 		t.Errorf("launches: %q", types)
 	}
 	nothingLeft(t, s)
