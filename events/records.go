@@ -45,17 +45,18 @@ func (r Rejected) Total() uint64 {
 	return r.ForeignSource + r.ForeignVNI + r.Malformed + r.Oversize + r.Fragment + r.BadChecksum
 }
 
-// Add is the sum of two tallies.
+// Add is the sum of two tallies. A count that a record can't carry stays at MaxInteger: collectors may lie.
 func (t Tally) Add(u Tally) Tally {
+	add := func(a, b uint64) uint64 { return min(min(a, MaxInteger)+min(b, MaxInteger), MaxInteger) }
 	return Tally{
-		Received: t.Received + u.Received, Written: t.Written + u.Written, WrittenBytes: t.WrittenBytes + u.WrittenBytes,
-		Truncated: t.Truncated + u.Truncated, Unwritten: t.Unwritten + u.Unwritten, Reduced: t.Reduced + u.Reduced,
-		SocketDropped: t.SocketDropped + u.SocketDropped, RingDropped: t.RingDropped + u.RingDropped, HostDropped: t.HostDropped + u.HostDropped,
-		Sealed: t.Sealed + u.Sealed, Uploaded: t.Uploaded + u.Uploaded, SealedBytes: t.SealedBytes + u.SealedBytes, UploadedBytes: t.UploadedBytes + u.UploadedBytes,
+		Received: add(t.Received, u.Received), Written: add(t.Written, u.Written), WrittenBytes: add(t.WrittenBytes, u.WrittenBytes),
+		Truncated: add(t.Truncated, u.Truncated), Unwritten: add(t.Unwritten, u.Unwritten), Reduced: add(t.Reduced, u.Reduced),
+		SocketDropped: add(t.SocketDropped, u.SocketDropped), RingDropped: add(t.RingDropped, u.RingDropped), HostDropped: add(t.HostDropped, u.HostDropped),
+		Sealed: add(t.Sealed, u.Sealed), Uploaded: add(t.Uploaded, u.Uploaded), SealedBytes: add(t.SealedBytes, u.SealedBytes), UploadedBytes: add(t.UploadedBytes, u.UploadedBytes),
 		Rejected: Rejected{
-			ForeignSource: t.Rejected.ForeignSource + u.Rejected.ForeignSource, ForeignVNI: t.Rejected.ForeignVNI + u.Rejected.ForeignVNI,
-			Malformed: t.Rejected.Malformed + u.Rejected.Malformed, Oversize: t.Rejected.Oversize + u.Rejected.Oversize,
-			Fragment: t.Rejected.Fragment + u.Rejected.Fragment, BadChecksum: t.Rejected.BadChecksum + u.Rejected.BadChecksum,
+			ForeignSource: add(t.Rejected.ForeignSource, u.Rejected.ForeignSource), ForeignVNI: add(t.Rejected.ForeignVNI, u.Rejected.ForeignVNI),
+			Malformed: add(t.Rejected.Malformed, u.Rejected.Malformed), Oversize: add(t.Rejected.Oversize, u.Rejected.Oversize),
+			Fragment: add(t.Rejected.Fragment, u.Rejected.Fragment), BadChecksum: add(t.Rejected.BadChecksum, u.Rejected.BadChecksum),
 		},
 	}
 }

@@ -31,3 +31,11 @@ func TestTalliesAddFieldByField(t *testing.T) {
 		t.Errorf("%+v, want %+v", sum, want)
 	}
 }
+
+// TestTallyOfLiars: a sum is never more than a record can carry.
+func TestTallyOfLiars(t *testing.T) {
+	a := Tally{Received: MaxInteger, Written: 1 << 63, Rejected: Rejected{Oversize: MaxInteger}}
+	if sum := a.Add(a); sum.Received != MaxInteger || sum.Written != MaxInteger || sum.Rejected.Oversize != MaxInteger {
+		t.Errorf("%+v", sum)
+	}
+}

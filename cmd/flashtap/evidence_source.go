@@ -66,12 +66,17 @@ func (t *tool) openEvidence(ctx context.Context, operand string) (place, error) 
 	return place{Source: folder, capture: evidence.CaptureOfFolder(dir), name: dir, folder: dir, close: folder.Close}, nil
 }
 
-// captureFolder finds the one capture in a folder that holds captures/, as a bucket does.
+// captureFolder finds the one capture in a folder that holds captures/ and nothing else, as a bucket does. In the folder of a capture,
+// captures/ is one more thing that is checked.
 func captureFolder(dir string) (string, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, "captures"))
-	if errors.Is(err, fs.ErrNotExist) {
+	top, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	if evidence.CaptureOfFolder(dir) != "" || len(top) != 1 || top[0].Name() != "captures" || !top[0].IsDir() {
 		return dir, nil
 	}
+	entries, err := os.ReadDir(filepath.Join(dir, "captures"))
 	if err != nil {
 		return "", err
 	}

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -252,5 +254,123 @@ func TestCarvings(t *testing.T) {
 	defer folder.Close()
 	if r, err := evidence.Verify(t.Context(), folder, evidence.Options{}); err != nil || r.Outcome != evidence.Consistent {
 		t.Errorf("the download is no longer what it was: %v, %v", err, r.Discrepancies)
+	}
+}
+
+// objects are a source in memory that counts how many of them are open.
+type objects struct {
+	files      map[string][]byte
+	open, most int
+}
+
+func (o *objects) List(context.Context) ([]evidence.Entry, error) {
+	var list []evidence.Entry
+	for name, body := range o.files {
+		list = append(list, evidence.Entry{Name: name, Bytes: int64(len(body))})
+	}
+	return list, nil
+}
+
+func (o *objects) Open(_ context.Context, name string, offset int64) (io.ReadCloser, error) {
+	body, there := o.files[name]
+	if !there {
+		return nil, fmt.Errorf("open %s: %w", name, fs.ErrNotExist)
+	}
+	if strings.HasSuffix(name, ".pcap") {
+		o.open++
+		o.most = max(o.most, o.open)
+	}
+	return &object{bytes.NewReader(body[min(offset, int64(len(body))):]), o, name}, nil
+}
+
+type object struct {
+	io.Reader
+	of   *objects
+	name string
+}
+
+func (o *object) Close() error {
+	if strings.HasSuffix(o.name, ".pcap") {
+		o.of.open--
+	}
+	return nil
+}
+
+// TestMergeOfUnsealed has few segments open at a time, whether checkpoints tell of them or not.
+func TestMergeOfUnsealed(t *testing.T) {
+	for name, told := range map[string]bool{"told by checkpoints": true, "untold": false} {
+		e, err := build.Unsealed(build.Config{Segments: 30, Packets: 20, Killed: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range e.Files {
+			if !told && strings.Contains(name, "/checkpoints/") {
+				delete(e.Files, name)
+			}
+		}
+		source := &objects{files: e.Files}
+		at := place{Source: source, capture: e.Capture, name: "evidence", folder: filepath.Join(t.TempDir(), string(e.Capture))}
+		contents, err := evidence.ReadContents(t.Context(), source, evidence.Options{Capture: e.Capture})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sections, err := segmentsOf(t.Context(), at, contents)
+		if err != nil || len(sections) != 31 {
+			t.Fatalf("%s: %d segments, %v", name, len(sections), err)
+		}
+		for _, late := range []bool{false, true} {
+			want, o := "620 packets", pullOptions{merge: filepath.Join(t.TempDir(), "all.pcap")}
+			if late {
+				want, o.from = "40 packets", sections[29].first
+			}
+			var said bytes.Buffer
+			tool := &tool{out: &said, err: &said, getenv: func(string) string { return "" }}
+			if err := tool.carve(t.Context(), at, contents, o, nil); err != nil || !strings.HasPrefix(said.String(), want) || source.open != 0 || source.most > 3 {
+				t.Errorf("%s, from %v: %v, %d open at a time and %d at the end, want %s: %s", name, o.from, err, source.most, source.open, want, said.String())
+			}
+		}
+	}
+}
+
+// TestPullWithOddKeys has objects that can't be files beside the others: they stay where they are, and are missed.
+func TestPullWithOddKeys(t *testing.T) {
+	e, err := build.New(build.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := []string{"a//b", "custody/", "custody", "plan.json/x", "../up", "x", "x/y"}
+	source := &objects{files: map[string][]byte{}}
+	for name, body := range e.Files {
+		source.files[name] = body
+	}
+	for _, name := range odd {
+		source.files[name] = []byte("odd")
+	}
+	var said bytes.Buffer
+	tool := &tool{out: &said, err: &said, getenv: func(string) string { return "" }}
+	at := place{Source: source, capture: e.Capture, name: "evidence"}
+	dir := filepath.Join(t.TempDir(), "copy")
+	contents, err := evidence.ReadContents(t.Context(), source, evidence.Options{Capture: e.Capture})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, kept, err := tool.download(t.Context(), at, contents, pullOptions{dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.close()
+	notes, wrong := strings.Join(v.Notes, "\n"), fmt.Sprint(v.Discrepancies)
+	for _, name := range odd {
+		if named := strings.Contains(notes, fmt.Sprintf("%q stays in the bucket", name)); named != (name != "x/y") || !strings.Contains(wrong, name+": is there, and nothing lists it") {
+			t.Errorf("%s is not told: %s; %s", name, notes, wrong)
+		}
+	}
+	if len(v.Discrepancies) != len(odd) || v.Outcome != evidence.Broken {
+		t.Errorf("%s: %v", v.Outcome, v.Discrepancies)
+	}
+	for name, want := range e.Files {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -131,6 +131,9 @@ func (t *tool) pull(ctx context.Context, operand string, o pullOptions) (err err
 	if errors.Is(err, evidence.ErrNoEvidence) {
 		return notFound("flashtap list shows the captures in the bucket", "%s holds no evidence of a capture", at.name)
 	}
+	if errors.Is(err, evidence.ErrHandedOut) {
+		return handedOut(at)
+	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", at.name, err)
 	}
@@ -177,6 +180,9 @@ func (t *tool) handOut(ctx context.Context, at place, contents evidence.Contents
 	if dir == "" {
 		dir = fmt.Sprintf("%s-segment-%d", contents.Manifest.Capture, o.segment)
 	}
+	if evidence.CaptureOfFolder(dir) != "" {
+		return usage(dir+" is the name of a capture: one segment of it is not the whole", "name another DIR")
+	}
 	if _, err := os.Stat(dir); err == nil {
 		return refused("name another DIR", "%s exists", dir)
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -209,7 +215,8 @@ func (t *tool) handOut(ctx context.Context, at place, contents evidence.Contents
 		return err
 	}
 	defer folder.Close()
-	v, err := t.check(ctx, place{Source: folder, capture: contents.Manifest.Capture, name: dir, folder: dir}, o.trust)
+	o.trust.Segment = o.segment
+	v, err := t.check(ctx, place{Source: folder, name: dir, folder: dir}, o.trust)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"container/heap"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -132,14 +133,18 @@ func segmentsOf(ctx context.Context, at place, contents evidence.Contents) ([]se
 			all = append(all, section{name, s.SHA256, s.Bytes, s.First, s.Last, max(events.OrderTolerance, time.Duration(s.BackwardsNs))})
 		}
 	} else {
-		list, err := at.List(ctx)
+		left, err := evidence.SegmentsLeft(ctx, at.Source, evidence.Options{Capture: at.capture})
 		if err != nil {
 			return nil, err
 		}
-		for _, e := range list {
-			if ref, err := events.ParseObjectKey(events.CapturePrefix(at.capture) + e.Name); err == nil && ref.Kind == "segments" {
-				all = append(all, section{name: e.Name, digest: ref.SHA256, bytes: e.Bytes, within: events.OrderTolerance})
+		for _, s := range left {
+			one := section{s.Name, s.SHA256, s.Bytes, s.First, s.Last, max(events.OrderTolerance, time.Duration(s.BackwardsNs))}
+			if one.first.IsZero() {
+				if one.first, err = firstTime(ctx, at, s.Name); err != nil {
+					return nil, err
+				}
 			}
+			all = append(all, one)
 		}
 	}
 	sort.SliceStable(all, func(i, j int) bool {
@@ -149,6 +154,23 @@ func segmentsOf(ctx context.Context, at place, contents evidence.Contents) ([]se
 		return all[i].name < all[j].name
 	})
 	return all, nil
+}
+
+// firstTime is the time of a segment's first packet. It is zero where there is none, which is told when all of it is read.
+func firstTime(ctx context.Context, at place, name string) (time.Time, error) {
+	in, err := at.Open(ctx, name, 24) // behind the header
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer in.Close()
+	var stamp [8]byte
+	switch _, err := io.ReadFull(in, stamp[:]); {
+	case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
+		return time.Time{}, nil
+	case err != nil:
+		return time.Time{}, fmt.Errorf("read %s: %w", name, err)
+	}
+	return time.Unix(int64(binary.LittleEndian.Uint32(stamp[0:])), int64(binary.LittleEndian.Uint32(stamp[4:]))).UTC(), nil
 }
 
 // carver merges segments.
@@ -210,7 +232,7 @@ func (w wish) overlaps(s section) bool {
 	if s.first.IsZero() {
 		return true
 	}
-	return (w.to.IsZero() || s.first.Add(-s.within).Before(w.to)) && (w.from.IsZero() || !s.last.Add(s.within).Before(w.from))
+	return (w.to.IsZero() || s.first.Add(-s.within).Before(w.to)) && (w.from.IsZero() || s.last.IsZero() || !s.last.Add(s.within).Before(w.from))
 }
 
 // wants says whether a packet is wanted.

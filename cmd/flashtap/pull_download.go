@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,6 +46,7 @@ func (t *tool) download(ctx context.Context, at place, contents evidence.Content
 		return verification{}, place{}, err
 	}
 	defer d.close()
+	list, odd := storable(list)
 	for _, e := range list {
 		d.total += e.Bytes
 	}
@@ -69,14 +71,77 @@ func (t *tool) download(ctx context.Context, at place, contents evidence.Content
 		return verification{}, place{}, err
 	}
 	kept := place{Source: folder, capture: at.capture, name: dir, folder: dir, close: folder.Close}
-	v, err := t.check(ctx, kept, o.trust)
+	whole := kept
+	whole.Source = withOdd{folder, odd}
+	v, err := t.check(ctx, whole, o.trust)
 	if err != nil {
 		return v, kept, errors.Join(err, kept.close())
+	}
+	for _, e := range odd {
+		v.Notes = append(v.Notes, fmt.Sprintf("the object %q stays in the bucket: its key can't be a file's name beside the others", e.Name))
 	}
 	if n := d.kept.Load(); n > 0 {
 		v.Notes = append(v.Notes, fmt.Sprintf("%s were there already", countOf(uint64(n), "object")))
 	}
 	return v, kept, nil
+}
+
+// storable parts objects into those that can be files in one folder, and the odd others. Of a key that goes on where another ends, the one
+// that is none of Flashtap's is odd.
+func storable(list []evidence.Entry) (files, odd []evidence.Entry) {
+	names := map[string]bool{}
+	for _, e := range list {
+		names[e.Name] = true
+	}
+	left := map[string]bool{}
+	for name := range names {
+		if !canBeFile(name) {
+			left[name] = true
+			continue
+		}
+		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+			switch {
+			case !names[dir]:
+			case evidence.Known(dir):
+				left[name] = true
+			default:
+				left[dir] = true
+			}
+		}
+	}
+	for _, e := range list {
+		if left[e.Name] {
+			odd = append(odd, e)
+		} else {
+			files = append(files, e)
+		}
+	}
+	return files, odd
+}
+
+// canBeFile says whether a name leads to a file in a folder, and not out of it. The names of objects are others' words.
+func canBeFile(name string) bool {
+	return fs.ValidPath(name) && !strings.ContainsAny(name, "\\\x00") && name != "."
+}
+
+// withOdd is a folder with the objects that could not be put into it.
+type withOdd struct {
+	*evidence.Folder
+	odd []evidence.Entry
+}
+
+// List implements evidence.Source.
+func (w withOdd) List(ctx context.Context) ([]evidence.Entry, error) {
+	list, err := w.Folder.List(ctx)
+	return append(list, w.odd...), err
+}
+
+// Open implements evidence.Source.
+func (w withOdd) Open(ctx context.Context, name string, offset int64) (io.ReadCloser, error) {
+	if slices.ContainsFunc(w.odd, func(e evidence.Entry) bool { return e.Name == name }) {
+		return nil, fmt.Errorf("open %q: %w", name, fs.ErrNotExist)
+	}
+	return w.Folder.Open(ctx, name, offset)
 }
 
 // digests are what a manifest, or else an object's name, says that objects have, by name.
@@ -125,9 +190,9 @@ func (d *download) advance(n int64) {
 	}
 }
 
-// fetch brings one object, unless it is there. The names of objects are others' words: no one leads out of the folder.
+// fetch brings one object, unless it is there.
 func (d *download) fetch(name, to string, want *events.Object) error {
-	if !fs.ValidPath(to) || strings.ContainsAny(to, "\\\x00") || to == "." {
+	if !canBeFile(to) {
 		return refused("have a look at the bucket: this is no object that Flashtap writes", "the key %q can't be a file's name", name)
 	}
 	have, size, err := d.digest(to)

@@ -23,8 +23,8 @@ Two questions are answered: is it authentic, and is it everything? The second is
 that lies in the evidence proves nothing, since whoever forges a manifest can replace the key beside it; so give the
 public key, or its fingerprint, from elsewhere: from KMS (aws kms get-public-key), the deployment's records, or a witness.
 
-With --segment only that segment of the manifest is read. A folder with a segment that was handed out alone, with
-proof.json, is checked without the rest of the capture.
+With --segment only that segment of the manifest is read. It is also how a folder with one segment that was handed out,
+with proof.json, is checked without the rest of the capture; a bucket or a folder named like a capture is never taken for one.
 
 It exits with 0 when the evidence is authentic and complete, or complete as filtered; 5 when it is authentic, but
 incomplete or without packets; 6 when it is consistent, but who signed is not verified; 7 when it is broken; 8 when it is
@@ -32,7 +32,7 @@ not sealed and holds up to the last checkpoints; 4 when there is none.`,
 		examples: []example{
 			{"flashtap verify 20261122T030405Z-eni-0a1b2c3d4e5f60718 --key signer.pem", "a folder"},
 			{"flashtap verify s3://evidence/captures/20261122T030405Z-eni-0a1b2c3d4e5f60718 --fingerprint 5f70...", "where it lies"},
-			{"flashtap verify handed-out --key signer.pem --output json", "one segment with its proof"},
+			{"flashtap verify handed-out --segment 3 --key signer.pem", "one segment with its proof"},
 		},
 		setup: func(t *tool, flags *flag.FlagSet) runner {
 			var o trustFlags
@@ -126,12 +126,19 @@ func (t *tool) check(ctx context.Context, at place, o evidence.Options) (verific
 	switch {
 	case errors.Is(err, evidence.ErrNoEvidence):
 		return verification{}, notFound("check the name; flashtap list shows the captures in the bucket", "%s holds no evidence of a capture", at.name)
+	case errors.Is(err, evidence.ErrHandedOut):
+		return verification{}, handedOut(at)
 	case errors.Is(err, evidence.ErrNoSegment):
 		return verification{}, notFound("leave out --segment to check all", "%v", err)
 	case err != nil:
 		return verification{}, fmt.Errorf("verify %s: %w", at.name, err)
 	}
 	return verification{Evidence: at.name, Report: report, ExitCode: verdictCode(report)}, nil
+}
+
+// handedOut says that a place holds no capture, but one segment.
+func handedOut(at place) error {
+	return usage(fmt.Sprintf("%s %v", at.name, evidence.ErrHandedOut), "flashtap verify "+at.name+" --segment N checks it, where N is its number in the capture")
 }
 
 // verdictCode is the exit code that a report comes to.

@@ -94,7 +94,7 @@ func (c *collector) faulty() bool { return c.Error != "" || c.Derived }
 func (v *verifier) checkChain(c *collector) {
 	records := c.records()
 	if len(records) == 0 {
-		if c.Chain != "" {
+		if c.Chain != "" && !c.lacking {
 			v.bad(Chain, c.folder(), "ends in %s, and there is no record", c.Chain)
 		}
 		return
@@ -128,7 +128,7 @@ func (v *verifier) checkChain(c *collector) {
 	}
 	_, known := byLink[c.Chain]
 	_, followed := next[c.Chain]
-	if !known || followed {
+	if !known && !c.lacking || followed {
 		v.bad(Chain, c.folder(), "ends in %q, which is not the link of a last record", c.Chain)
 	}
 	// A record that took another's place names it.
@@ -148,11 +148,11 @@ func (v *verifier) checkChain(c *collector) {
 	}
 }
 
-// points are a collector's checkpoints that could be read, by number.
-func (v *verifier) points(user string) []point {
+// points are a collector's checkpoints that could be read, by number, of those that count.
+func (v *verifier) points(user string, counts func(name string) bool) []point {
 	var all []point
 	for name, s := range v.seen {
-		if kindOf(name) == checkpointKind && userOf(name) == user && s.point != nil && s.fault == nil {
+		if kindOf(name) == checkpointKind && userOf(name) == user && s.point != nil && s.fault == nil && counts(name) {
 			all = append(all, point{s.point, name, s.digest})
 		}
 	}

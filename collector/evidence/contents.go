@@ -21,6 +21,9 @@ func ReadContents(ctx context.Context, src Source, o Options) (Contents, error) 
 		return Contents{}, err
 	}
 	if !v.holds(manifestName) {
+		if err := v.checkNoProof(); err != nil {
+			return Contents{}, err
+		}
 		v.conclude()
 		return Contents{Report: v.Report}, nil
 	}
@@ -43,6 +46,57 @@ func ReadContents(ctx context.Context, src Source, o Options) (Contents, error) 
 		c.Manifest.Segments = append(c.Manifest.Segments, r.Segment)
 	}
 	return c, nil
+}
+
+// Left is a segment file of an unsealed capture. Its record has no more than a digest where no checkpoint tells of it.
+type Left struct {
+	Name  string
+	Bytes int64
+	events.Segment
+}
+
+// SegmentsLeft are the segment files of a capture without a manifest, as its checkpoints know them, without a look into the files.
+func SegmentsLeft(ctx context.Context, src Source, o Options) ([]Left, error) {
+	v, err := begin(ctx, src, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.findCapture(ctx); err != nil {
+		return nil, err
+	}
+	var checkpoints []string
+	for name := range v.listed {
+		if kindOf(name) == checkpointKind {
+			checkpoints = append(checkpoints, name)
+		}
+	}
+	v.Options.Progress = nil
+	if err := v.readAll(ctx, checkpoints); err != nil {
+		return nil, err
+	}
+	known := map[string]events.Segment{}
+	for _, s := range v.seen {
+		if s.point == nil || s.fault != nil {
+			continue
+		}
+		for _, r := range s.point.records {
+			if name, ok := v.name(r.Key); ok {
+				known[name] = r.Segment
+			}
+		}
+	}
+	var all []Left
+	for name, e := range v.listed {
+		if kindOf(name) != segmentKind {
+			continue
+		}
+		l := Left{name, e.Bytes, known[name]}
+		if l.SHA256 != digestIn(name) {
+			l.Segment = events.Segment{SHA256: digestIn(name)}
+		}
+		all = append(all, l)
+	}
+	return all, nil
 }
 
 // Prove makes the proof that the n-th of the manifest's segments, counted from 1, belongs to the capture.

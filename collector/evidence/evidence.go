@@ -87,7 +87,7 @@ type Report struct {
 
 // Options say what is known from outside.
 type Options struct {
-	Capture     events.CaptureID // which capture it must be; empty: whichever it says
+	Capture     events.CaptureID // which capture it must be, whole; empty: whichever it says, or a segment of it that was handed out
 	Key         *PublicKey       // that must have signed
 	Fingerprint string           // digest of the DER form of that key; instead of Key
 	Segment     int              // check only this one of the manifest's segments, counted from 1; 0: everything
@@ -97,6 +97,9 @@ type Options struct {
 
 // ErrNoEvidence means that a source holds nothing of a capture.
 var ErrNoEvidence = errors.New("holds no evidence of a capture")
+
+// ErrHandedOut means that a source holds a segment that was handed out, and a capture was asked for.
+var ErrHandedOut = errors.New("holds one segment that was handed out, with proof.json, and not a capture")
 
 // Verify checks everything that docs/evidence.md, section 11, names. An error means that it could not be checked; what is wrong
 // with the evidence is in the report. Memory grows with the number of objects, not with their size.
@@ -110,12 +113,14 @@ func Verify(ctx context.Context, src Source, o Options) (Report, error) {
 		err = v.oneOfMany(ctx)
 	case sealed:
 		err = v.sealed(ctx)
-	case v.holds(proofName):
+	case v.holds(proofName) && o.Capture == "" && o.Segment > 0:
 		err = v.handedOut(ctx)
 	case o.Segment > 0:
 		err = errors.New("an unsealed capture proves no segment by itself: verify it as a whole")
 	default:
-		err = v.unsealed(ctx)
+		if err = v.checkNoProof(); err == nil {
+			err = v.unsealed(ctx)
+		}
 	}
 	if err != nil {
 		return v.Report, err
@@ -149,6 +154,19 @@ func begin(ctx context.Context, src Source, o Options) (*verifier, error) {
 	return v, nil
 }
 
+// checkNoProof tells a capture that is not sealed from a segment that was handed out. Whatever was cut down to the latter is not taken for
+// it unasked.
+func (v *verifier) checkNoProof() error {
+	switch {
+	case !v.holds(proofName):
+	case v.Options.Capture == "":
+		return ErrHandedOut
+	default:
+		v.bad(Objects, proofName, "belongs to a segment that was handed out, and not into a capture")
+	}
+	return nil
+}
+
 // verifier is one verification.
 type verifier struct {
 	Options
@@ -166,8 +184,8 @@ func (v *verifier) bad(check Check, object, format string, args ...any) {
 }
 
 func (v *verifier) holds(name string) bool {
-	_, there := v.listed[name]
-	return there
+	e, there := v.listed[name]
+	return there && e.Odd == ""
 }
 
 // key is the object key of a name.

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -141,7 +142,9 @@ func (v *verifier) checkSignatures(ctx context.Context, m *manifest) error {
 			pairs = append(pairs, [2]string{name, strings.TrimSuffix(name, ".json") + ".sig"})
 		}
 	}
-	slices.SortFunc(pairs, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	slices.SortFunc(pairs, func(a, b [2]string) int {
+		return cmp.Or(cmp.Compare(kindOf(a[0]), kindOf(b[0])), strings.Compare(a[0], b[0]))
+	})
 	for _, p := range pairs {
 		body, err := v.body(ctx, p[0])
 		if missing(err) {

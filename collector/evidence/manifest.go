@@ -43,6 +43,11 @@ type point struct {
 	digest string
 }
 
+// lacking says whether checkpoints are missing before the last.
+func lacking(points []point) bool {
+	return len(points) > 0 && len(points) < points[len(points)-1].Seq
+}
+
 // folder is where a collector's objects are.
 func (c *collector) folder() string { return "collectors/" + c.UserID + "/" }
 
@@ -143,10 +148,15 @@ func (v *verifier) sealed(ctx context.Context) error {
 	v.checkNames()
 	v.checkForms(m)
 	v.checkSegments(m)
+	known := map[string]bool{}
+	for _, o := range m.Objects {
+		known[o.Key] = true
+	}
 	for i := range m.collectors {
 		c := &m.collectors[i]
-		c.points = v.points(c.UserID)
-		c.lacking = c.Derived && len(c.points) > 0 && len(c.points) < c.points[len(c.points)-1].Seq
+		// What came later proves nothing about what was sealed.
+		c.points = v.points(c.UserID, func(name string) bool { return known[v.key(name)] })
+		c.lacking = c.Derived && lacking(c.points)
 		v.checkChain(c)
 		v.checkCheckpoints(c, len(m.Reasons) > 0)
 	}
@@ -241,7 +251,7 @@ func (v *verifier) checkNames() {
 }
 
 // checkForms tells which records are none. What a collector left is one only where its manifest counts: it was written by a machine that
-// takes an attacker's packets.
+// takes an attacker's packets. What lies among the acts and is none has a reason.
 func (v *verifier) checkForms(m *manifest) {
 	for name, s := range v.seen {
 		if s.fault == nil || m != nil && name == treeName { // told where it is used
@@ -250,6 +260,10 @@ func (v *verifier) checkForms(m *manifest) {
 		user := userOf(name)
 		counts := m != nil && slices.ContainsFunc(m.collectors, func(c collector) bool { return c.UserID == user && !c.Derived })
 		if user != "" && !counts {
+			v.Notes = append(v.Notes, fmt.Sprintf("%s %v", name, s.fault))
+			continue
+		}
+		if v.noAct(name) && m != nil && len(m.Reasons) > 0 {
 			v.Notes = append(v.Notes, fmt.Sprintf("%s %v", name, s.fault))
 			continue
 		}
@@ -515,7 +529,8 @@ func (v *verifier) findCapture(ctx context.Context) error {
 // leftBehind is what the checkpoints of a collector of an unsealed capture come to. Its manifest, if there is one, counts when a capture is
 // sealed.
 func (v *verifier) leftBehind(user string) *collector {
-	c := &collector{points: v.points(user)}
+	c := &collector{points: v.points(user, func(string) bool { return true })}
+	c.lacking = lacking(c.points)
 	c.UserID, c.Derived = user, true
 	var chain []record
 	for _, p := range c.points {

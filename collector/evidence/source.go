@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"flashtap/events"
 )
@@ -86,14 +87,21 @@ func (f *Folder) List(ctx context.Context) ([]Entry, error) {
 	return list, nil
 }
 
-// Open implements Source.
+// Open implements Source. What is no regular file is none: a pipe would have its reader wait for ever.
 func (f *Folder) Open(_ context.Context, name string, offset int64) (io.ReadCloser, error) {
 	if !fs.ValidPath(name) {
 		return nil, fmt.Errorf("open %q: %w", name, fs.ErrNotExist)
 	}
-	file, err := f.root.Open(name)
+	file, err := f.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("open %s: no regular file: %w", name, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
 	if offset > 0 {
 		if _, err := file.Seek(offset, io.SeekStart); err != nil {
@@ -182,6 +190,9 @@ func kindOf(name string) kind {
 	}
 	return otherKind
 }
+
+// Known says whether a name is one that Flashtap gives to objects.
+func Known(name string) bool { return kindOf(name) != otherKind }
 
 // userOf is the collector that an object is by; empty for all others.
 func userOf(name string) string {

@@ -151,6 +151,9 @@ func (v *verifier) handedOut(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if p.Index != v.Segment-1 {
+		v.bad(Tree, proofName, "is about segment %d, not %d", p.Index+1, v.Segment)
+	}
 	if ok {
 		v.checkInclusion(tree, p, r)
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"flashtap/collector/evidence"
@@ -226,20 +227,32 @@ func TestOneSegment(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r := verify(t, out.Files, pinned(t, e)); r.Outcome != evidence.Authentic || r.Packets != 5 {
+			if r := verify(t, out.Files, o); r.Outcome != evidence.Authentic || r.Packets != 5 {
 				t.Errorf("segment %d of %d, handed out: %s, %v", i+1, n, r.Outcome, r.Discrepancies)
 			}
-			if r := verify(t, out.Files, evidence.Options{}); r.Outcome != evidence.Consistent {
+			if r := verify(t, out.Files, evidence.Options{Segment: i + 1}); r.Outcome != evidence.Consistent {
 				t.Errorf("without a key: %s, %v", r.Outcome, r.Discrepancies)
+			}
+			if r := verify(t, out.Files, evidence.Options{Key: o.Key, Segment: i + 2}); r.Outcome != evidence.Broken {
+				t.Errorf("segment %d as %d: %s", i+1, i+2, r.Outcome)
+			}
+			if r, err := evidence.Verify(t.Context(), memory(out.Files), pinned(t, e)); !errors.Is(err, evidence.ErrHandedOut) {
+				t.Errorf("segment %d of %d, taken for everything: %s, %v", i+1, n, r.Outcome, err)
+			}
+			if r := verify(t, out.Files, evidence.Options{Key: o.Key, Capture: e.Capture}); r.Outcome != evidence.Broken {
+				t.Errorf("a capture cut down to segment %d of %d: %s", i+1, n, r.Outcome)
+			}
+			if r, err := evidence.Verify(t.Context(), memory(out.Files), evidence.Options{Key: o.Key, Capture: e.Capture, Segment: i + 1}); err == nil {
+				t.Errorf("a capture cut down to segment %d of %d, of which it is asked: %s", i+1, n, r.Outcome)
 			}
 			for name, body := range out.Files {
 				broken := out.Clone()
 				broken.Files[name] = flipped(body, len(body)/2)
-				if r := verify(t, broken.Files, pinned(t, e)); r.Outcome != evidence.Broken {
+				if r := verify(t, broken.Files, o); r.Outcome != evidence.Broken {
 					t.Errorf("with a bit of %s changed: %s", name, r.Outcome)
 				}
 				delete(broken.Files, name)
-				r, err := evidence.Verify(t.Context(), memory(broken.Files), pinned(t, e))
+				r, err := evidence.Verify(t.Context(), memory(broken.Files), o)
 				if err == nil && r.Outcome == evidence.Authentic {
 					t.Errorf("without %s: %s", name, r.Outcome)
 				}
@@ -401,6 +414,143 @@ func reform(e *build.Evidence, name string) {
 func reseal(e *build.Evidence) {
 	if err := e.Seal(e.Key); err != nil {
 		panic(err)
+	}
+}
+
+// TestAddendumWithoutSignature: whoever may write to the bucket could add one, or take away what an addendum says of the loss.
+func TestAddendumWithoutSignature(t *testing.T) {
+	for _, name := range []string{"addenda/000001.sig", "addenda/000002.sig"} {
+		e := made(t, build.Config{Addenda: 2})
+		delete(e.Files, name)
+		if r := verify(t, e.Files, pinned(t, e)); r.Outcome != evidence.Broken || !strings.Contains(fmt.Sprint(r.Discrepancies), "signature: "+name+": is not there") {
+			t.Errorf("without %s: %s: %v", name, r.Outcome, r.Discrepancies)
+		}
+	}
+}
+
+// TestMissingCheckpoint takes away one checkpoint that is not the last of a collector without a closing word, or has it be no record.
+func TestMissingCheckpoint(t *testing.T) {
+	for name, cfg := range kinds() {
+		if cfg.Collectors > 1 {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			whole, err := build.Unsealed(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var points []string
+			for _, name := range whole.Names() {
+				switch {
+				case strings.Contains(name, "/checkpoints/"):
+					points = append(points, name)
+				case strings.HasSuffix(name, "/manifest.json"):
+					delete(whole.Files, name)
+				}
+			}
+			for _, point := range points[:len(points)-1] {
+				e := whole.Clone()
+				delete(e.Files, point)
+				if r := verify(t, e.Files, evidence.Options{}); r.Outcome != evidence.Unsealed {
+					t.Errorf("without %s: %s: %v", point, r.Outcome, r.Discrepancies)
+				}
+				reseal(e)
+				if r := verify(t, e.Files, pinned(t, e)); r.Outcome != evidence.Authentic || r.Verdict != events.VerdictIncomplete {
+					t.Errorf("without %s, sealed: %s, %s: %v", point, r.Outcome, r.Verdict, r.Discrepancies)
+				}
+				e = whole.Clone()
+				delete(e.Files, point)
+				torn := []byte("{")
+				e.Files[strings.Replace(point, point[len(point)-69:], build.Digest(torn)+".json", 1)] = torn
+				if r := verify(t, e.Files, evidence.Options{}); r.Outcome != evidence.Unsealed {
+					t.Errorf("with %s torn: %s: %v", point, r.Outcome, r.Discrepancies)
+				}
+			}
+		})
+	}
+}
+
+// TestLateCheckpoint has a checkpoint arrive after the manifest: it tells nothing of what was sealed.
+func TestLateCheckpoint(t *testing.T) {
+	var late string
+	var e *build.Evidence
+	e, err := build.Unsealed(build.Config{Killed: true, Changes: build.Changes{Addendum: func(a *events.Addendum) {
+		body := e.Files[late]
+		a.Objects = append(a.Objects, events.Object{Key: events.CapturePrefix(e.Capture) + late, Bytes: int64(len(body)), SHA256: build.Digest(body)})
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range e.Names() {
+		if strings.Contains(name, "/checkpoints/") {
+			late = name
+		}
+	}
+	body := e.Files[late]
+	delete(e.Files, late)
+	reseal(e)
+	e.Files[late] = body
+	if err := e.Amend(e.Key); err != nil {
+		t.Fatal(err)
+	}
+	if r := verify(t, e.Files, pinned(t, e)); r.Outcome != evidence.Authentic {
+		t.Errorf("%s: %v", r.Outcome, r.Discrepancies)
+	}
+	e.Files[late] = flipped(body, 9)
+	if r := verify(t, e.Files, pinned(t, e)); r.Outcome != evidence.Broken {
+		t.Errorf("changed: %s", r.Outcome)
+	}
+}
+
+// TestNoActAmongThem has objects among the acts and certificates that are no records: the manifest lists them, and custody.jsonl can't.
+func TestNoActAmongThem(t *testing.T) {
+	strays := map[string][]byte{"custody/zz-torn.json": []byte("{"), "custody/notes.txt": []byte("{}"), "certificates/000009.json": {}}
+	for name, row := range map[string]struct {
+		reasons []string
+		want    string
+	}{"with a reason": {[]string{"custody/zz-torn.json and others are no records"}, evidence.Authentic}, "without": {[]string{}, evidence.Broken}} {
+		e := made(t, build.Config{Changes: build.Changes{Manifest: func(m *events.Manifest) {
+			for name, body := range strays {
+				m.Objects = append(m.Objects, events.Object{Key: events.CapturePrefix(m.Capture) + name, Bytes: int64(len(body)), SHA256: build.Digest(body)})
+			}
+			slices.SortFunc(m.Objects, func(a, b events.Object) int { return strings.Compare(a.Key, b.Key) })
+			if m.Reasons = row.reasons; len(m.Reasons) > 0 {
+				m.Verdict = events.VerdictIncomplete
+			}
+		}}})
+		for name, body := range strays {
+			e.Files[name] = body
+		}
+		if r := verify(t, e.Files, pinned(t, e)); r.Outcome != row.want || r.Acts != 6 && row.want == evidence.Authentic {
+			t.Errorf("%s: %s with %d acts: %v", name, r.Outcome, r.Acts, r.Discrepancies)
+		}
+	}
+	e := made(t, build.Config{Lost: 4, Changes: build.Changes{Line: func(l *events.CustodyLine) { l.Key += "x" }}})
+	if r := verify(t, e.Files, pinned(t, e)); r.Outcome != evidence.Broken || !strings.Contains(fmt.Sprint(r.Discrepancies), "has no line for") {
+		t.Errorf("an act without a line, and a reason for something else: %s: %v", r.Outcome, r.Discrepancies)
+	}
+}
+
+// TestFolderWithPipes has pipes, which nobody writes to, in the place of objects.
+func TestFolderWithPipes(t *testing.T) {
+	e := made(t, build.Config{})
+	for _, name := range []string{"manifest.json", "key.pem", "plan.json", "custody.jsonl", "tree.sig"} {
+		dir := filepath.Join(t.TempDir(), string(e.Capture))
+		pipe := filepath.Join(dir, name)
+		if err := errors.Join(e.Write(dir), os.Remove(pipe), syscall.Mkfifo(pipe, 0o666)); err != nil {
+			t.Fatal(err)
+		}
+		folder, err := evidence.OpenFolder(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer folder.Close()
+		if r, err := evidence.Verify(t.Context(), folder, pinned(t, e)); err != nil || r.Outcome != evidence.Broken {
+			t.Errorf("%s: %v, %s: %v", name, err, r.Outcome, r.Discrepancies)
+		}
+		if _, err := folder.Open(t.Context(), name, 0); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("open %s: %v", name, err)
+		}
 	}
 }
 
