@@ -21,9 +21,9 @@ const AnyProtocol = -1
 // PortRange is a range of ports, both ends within it. The zero value is all ports.
 type PortRange struct{ First, Last int32 }
 
-// Ephemeral are the ports that answers may come back to: those that any operating system and NAT gateways choose from
-// (VPC User Guide, "Ephemeral ports").
-var Ephemeral = PortRange{1024, 65535}
+// Ephemeral are the ports that answers to the collector come back to: Amazon Linux 2023 leaves Linux its default
+// (Documentation/networking/ip-sysctl, ip_local_port_range).
+var Ephemeral = PortRange{32768, 60999}
 
 // Port is the range of one port.
 func Port(n int32) PortRange { return PortRange{n, n} }

@@ -100,11 +100,15 @@ func TestChecks(t *testing.T) {
 		"room for one, and an endpoint's beside": {both(noWay, func(f *Facts) { f.Request.AllowTemporaryEndpoint, f.GroupQuota = true, Known(2.0) }), "security-groups", events.Fail, []string{"the capture makes 2"}},
 
 		"within one subnet no ACL is asked about copies": {acls(entries(entry(100, true, "6", "0.0.0.0/0", 443, 443, allow), entry(100, false, "6", "0.0.0.0/0", 1024, 65535, allow)), open), "network-acls", events.Pass, []string{"stay within subnet-own"}},
-		"copies may not leave":                           {both(elsewhere, acls(entries(entry(90, true, "17", "10.0.2.0/24", 4789, 4789, deny), allowAll(100, true), allowAll(100, false)), open)), "network-acls", events.Fail, []string{"acl-own of subnet-own", "rule 90 denies it", "--network-acl-id acl-own --egress --rule-number 45 --protocol 17 --port-range From=4789,To=4789 --cidr-block 10.0.2.0/24 --rule-action allow"}},
-		"copies may not enter":                           {both(elsewhere, acls(open, entries(allowAll(100, true), entry(100, false, "6", "0.0.0.0/0", 0, 65535, allow)))), "network-acls", events.Fail, []string{"acl-other of subnet-other", "no rule allows it", "--ingress --rule-number 50 --protocol 17", "--cidr-block 10.0.1.10/32"}},
-		"S3 is out of bounds":                            {acls(entries(allowAll(100, false), entry(100, true, "17", "0.0.0.0/0", 4789, 4789, allow)), open), "network-acls", events.Pass, []string{"copies and S3 are let through"}}, // another subnet will do
-		"S3 is out of bounds everywhere":                 {acls(entries(allowAll(100, false), entry(100, true, "17", "0.0.0.0/0", 0, 65535, allow)), entries(allowAll(100, false))), "network-acls", events.Fail, []string{"TCP from 10.0.1.0/24 to 0.0.0.0/0 port 443 out", "--egress --rule-number 50 --protocol 6 --port-range From=443,To=443"}},
-		"S3 may not answer":                              {acls(entries(allowAll(100, true), entry(100, false, "17", "0.0.0.0/0", 0, 65535, allow)), entries(allowAll(100, true))), "network-acls", events.Fail, []string{"in: no rule allows it", "From=1024,To=65535"}},
+		"copies may not leave":                           {both(elsewhere, acls(entries(entry(90, true, "17", "10.0.2.0/24", 4789, 4789, deny), allowAll(100, true), allowAll(100, false)), open)), "network-acls", events.Fail, []string{"acl-own of subnet-own", "rule 90 denies it", "--network-acl-id acl-own --egress --rule-number 89 --protocol 17 --port-range From=4789,To=4789 --cidr-block 10.0.2.0/24 --rule-action allow"}},
+		"copies may not enter":                           {both(elsewhere, acls(open, entries(allowAll(100, true), entry(100, false, "6", "0.0.0.0/0", 0, 65535, allow)))), "network-acls", events.Fail, []string{"acl-other of subnet-other", "no rule allows it", "--ingress --rule-number 32766 --protocol 17", "--cidr-block 10.0.1.10/32"}},
+		"the first rule keeps copies out": {both(elsewhere, acls(open, entries(allowAll(100, true), entry(1, false, "17", "0.0.0.0/0", 0, 65535, deny), allowAll(100, false)))), "network-acls", events.Fail,
+			[]string{"rule 1 denies it", "aws ec2 replace-network-acl-entry --network-acl-id acl-other --ingress --rule-number 1 --protocol 17", "it replaces rule 1, which denies UDP from 0.0.0.0/0 ports 0-65535"}},
+		"one rule keeps copies and answers out": {both(elsewhere, acls(open, entries(allowAll(100, true), entry(1, false, "-1", "0.0.0.0/0", 0, 0, deny)))), "network-acls", events.Fail,
+			[]string{"replace-network-acl-entry --network-acl-id acl-other --ingress --rule-number 1 --protocol 17", "create-network-acl-entry --network-acl-id acl-other --ingress --rule-number 32766 --protocol 6"}},
+		"S3 is out of bounds":            {acls(entries(allowAll(100, false), entry(100, true, "17", "0.0.0.0/0", 4789, 4789, allow)), open), "network-acls", events.Pass, []string{"copies and S3 are let through"}}, // another subnet will do
+		"S3 is out of bounds everywhere": {acls(entries(allowAll(100, false), entry(100, true, "17", "0.0.0.0/0", 0, 65535, allow)), entries(allowAll(100, false))), "network-acls", events.Fail, []string{"TCP from 10.0.1.0/24 to 0.0.0.0/0 port 443 out", "--egress --rule-number 32766 --protocol 6 --port-range From=443,To=443"}},
+		"S3 may not answer":              {acls(entries(allowAll(100, true), entry(100, false, "17", "0.0.0.0/0", 0, 65535, allow)), entries(allowAll(100, true))), "network-acls", events.Fail, []string{"in: no rule allows it", "From=32768,To=60999"}},
 		"a part of the internet is denied": {acls(entries(entry(90, true, "-1", "198.51.100.0/24", 0, 0, deny), allowAll(100, true), allowAll(100, false)), entries(entry(90, true, "-1", "198.51.100.0/24", 0, 0, deny), allowAll(100, true), allowAll(100, false))),
 			"network-acls", events.Warn, []string{"which addresses S3 has was not looked up"}},
 		"a part of the internet is allowed": {acls(entries(entry(90, true, "6", "52.216.0.0/15", 443, 443, allow), allowAll(100, false)), entries(entry(90, true, "6", "52.216.0.0/15", 443, 443, allow), allowAll(100, false))),
@@ -112,10 +116,13 @@ func TestChecks(t *testing.T) {
 		"only private addresses are allowed": {acls(entries(entry(90, true, "6", "10.0.0.0/8", 0, 65535, allow), allowAll(100, false)), nil), "network-acls", events.Fail, []string{"no rule allows it"}},
 		"ACLs are not described":             {func(f *Facts) { f.ACLs = nil }, "network-acls", events.Warn, []string{"no network ACL of subnet-own is described"}},
 
-		"copies go to a firewall":           {both(elsewhere, more("10.0.2.0/24", "eni-firewall")), "route", events.Fail, []string{"rtb-main leads copies for subnet-other (10.0.2.0/24) to eni-firewall", "delete-route --route-table-id rtb-main --destination-cidr-block 10.0.2.0/24"}},
+		"copies go to a firewall":           {both(elsewhere, more("10.0.2.0/24", "eni-firewall")), "route", events.Fail, []string{"rtb-main leads copies for subnet-other (10.0.2.0/24) to eni-firewall", "ask whose eni-firewall is, since that route may be somebody's inspection path; with its owner's consent: aws ec2 delete-route --route-table-id rtb-main --destination-cidr-block 10.0.2.0/24"}},
 		"half of the subnet is routed away": {both(elsewhere, more("10.0.2.128/25", "eni-firewall")), "route", events.Fail, []string{"10.0.2.128/25"}},
-		"a route to elsewhere":              {both(elsewhere, more("10.0.9.0/24", "eni-firewall")), "route", events.Pass, nil},
-		"copies fall into a black hole":     {both(elsewhere, more("10.0.2.0/24", "pcx-1"), func(f *Facts) { f.RouteTables[0].Routes[2].State = types.RouteStateBlackhole }), "route", events.Fail, []string{"black hole", "pcx-1 is gone"}},
+		"the VPC's own route is led away": {both(elsewhere, func(f *Facts) {
+			f.RouteTables[0].Routes[0].GatewayId, f.RouteTables[0].Routes[0].NetworkInterfaceId = nil, aws.String("eni-firewall")
+		}), "route", events.Fail, []string{"with its owner's consent: aws ec2 replace-route --route-table-id rtb-main --destination-cidr-block 10.0.0.0/16 --local-target"}},
+		"a route to elsewhere":          {both(elsewhere, more("10.0.9.0/24", "eni-firewall")), "route", events.Pass, nil},
+		"copies fall into a black hole": {both(elsewhere, more("10.0.2.0/24", "pcx-1"), func(f *Facts) { f.RouteTables[0].Routes[2].State = types.RouteStateBlackhole }), "route", events.Fail, []string{"black hole", "pcx-1 is gone"}},
 		"another subnet without the detour": {func(f *Facts) {
 			f.Subnets[0] = subnet("subnet-own", 0)
 			third := subnet("subnet-third", 9)
@@ -252,6 +259,34 @@ func TestTemporaryEndpoint(t *testing.T) {
 	if p := Decide(f); p.Collector.Endpoint == nil || p.Collector.Endpoint.Subnet != "subnet-other" {
 		t.Errorf("a subnet with one address: %+v", p.Collector.Endpoint)
 	}
+	// Leave is not asked for where it would not help.
+	for name, row := range map[string]struct {
+		change func(*Facts)
+		check  string
+		helps  bool
+	}{
+		"one subnet has room for an endpoint, too": {noWay, "placement", true},
+		"no subnet has":                             {both(noWay, func(f *Facts) { f.Subnets = []types.Subnet{subnet("subnet-own", 1), subnet("subnet-other", 1)} }), "placement", false},
+		"the only one with room gets no copies":     {both(noWay, elsewhere, acls(nil, nil)), "placement", false},
+		"an ACL keeps S3 out":                       {acls(nil, nil), "network-acls", true},
+		"an ACL keeps S3 and copies out":            {both(elsewhere, acls(nil, nil)), "network-acls", false},
+		"an ACL keeps S3 out, and there is no room": {both(func(f *Facts) { f.Subnets = []types.Subnet{subnet("subnet-own", 1)} }, acls(nil, nil)), "network-acls", false},
+		"a firewall is before the only way to S3": {func(f *Facts) {
+			away := types.Route{DestinationCidrBlock: aws.String("10.0.2.0/24"), NetworkInterfaceId: aws.String("eni-firewall"), State: types.RouteStateActive}
+			f.RouteTables = append(f.RouteTables, tableOf("subnet-own", away))
+		}, "route", true},
+	} {
+		f := good()
+		row.change(&f)
+		p := Decide(f)
+		if v := verdict(p, row.check); v.Result != events.Fail || strings.Contains(v.Remedy, askForEndpoint) != row.helps {
+			t.Errorf("%s: %+v", name, v)
+		}
+		f.Request.AllowTemporaryEndpoint = true
+		if p := Decide(f); p.Go != row.helps || strings.Contains(verdict(p, row.check).Remedy, askForEndpoint) {
+			t.Errorf("%s, with leave: %+v", name, p.Failed())
+		}
+	}
 	// An endpoint in the collector's own subnet also gets around an ACL that keeps S3 out.
 	f = good()
 	f.Request.AllowTemporaryEndpoint = true
@@ -328,6 +363,10 @@ func TestShadowing(t *testing.T) {
 	f.Request.SessionNumber = 4
 	if p := Decide(f); len(p.Shadows) != 0 || verdict(p, "shadowing").Result != events.Pass {
 		t.Errorf("with the remedy: %+v", p.Shadows)
+	}
+	f.Request.SessionNumber = 5
+	if v := verdict(Decide(f), "shadowing"); v.Result != events.Warn || v.Reason != "not judged: no session number is free for ours" {
+		t.Errorf("the number is taken: %+v", v)
 	}
 
 	f = good()

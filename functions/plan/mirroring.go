@@ -84,11 +84,15 @@ func sessionNumber(f Facts, wanted int32) (int32, events.Verdict) {
 // shadowing finds the sessions on the source that AWS tries before ours, and what of ours their filters take.
 func shadowing(f Facts, number int32, ours events.Filter) ([]events.Shadow, events.Verdict) {
 	v := events.Verdict{Check: "shadowing", Result: events.Pass, Reason: "no other session is tried before ours"}
+	if number == 0 {
+		v.Result, v.Reason = events.Warn, "not judged: no session number is free for ours"
+		return nil, v
+	}
 	var shadows []events.Shadow
 	first := int32(events.MaxSessionNumber)
 	for _, s := range f.Sessions {
 		n := aws.ToInt32(s.SessionNumber)
-		if !onSource(f, s) || isOurs(f, s) || number == 0 || n >= number {
+		if !onSource(f, s) || isOurs(f, s) || n >= number {
 			continue
 		}
 		shadow := events.Shadow{Session: aws.ToString(s.TrafficMirrorSessionId), Owner: aws.ToString(s.OwnerId), Number: n, Filter: aws.ToString(s.TrafficMirrorFilterId)}

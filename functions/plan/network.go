@@ -93,7 +93,7 @@ func networkACLs(f Facts, collector string, toS3 bool) events.Verdict {
 	from, knowFrom := sourcePrefix(f)
 	to, knowTo := prefixOf(subnetOf(f, collector))
 	var reasons, notes, remedies []string
-	given := map[string]int32{} // rule numbers that the remedies use already, by ACL and direction
+	mended := map[string]*types.NetworkAcl{} // by the remedies so far
 	ask := func(subnet string, egress bool, flow path.Flow) {
 		acl := path.ACLOf(subnet, f.ACLs)
 		if acl == nil {
@@ -116,7 +116,13 @@ func networkACLs(f Facts, collector string, toS3 bool) events.Verdict {
 		}
 		v.Result = events.Fail
 		reasons = append(reasons, fmt.Sprintf("%s of %s does not let %s: %s", id, subnet, direction(egress, flow), ruleName(rule)))
-		remedies = append(remedies, allowCommand(acl, egress, flow, given))
+		if mended[id] == nil {
+			mended[id] = acl
+		}
+		var command string
+		if command, mended[id] = path.MendACL(mended[id], egress, flow); command != "" {
+			remedies = append(remedies, command)
+		}
 	}
 	if collector != own {
 		if knowFrom && knowTo {
@@ -209,29 +215,6 @@ func reachesSome(acl *types.NetworkAcl, egress bool, f path.Flow) bool {
 	return false
 }
 
-// allowCommand is the command that lets a flow through, by a rule before all others. Given remembers the numbers of rules that
-// were handed out before.
-func allowCommand(acl *types.NetworkAcl, egress bool, f path.Flow, given map[string]int32) string {
-	there, way := f.From, "--ingress"
-	if egress {
-		there, way = f.To, "--egress"
-	}
-	id := aws.ToString(acl.NetworkAclId)
-	number := given[id+way]
-	if number == 0 {
-		number = 200
-		for _, e := range acl.Entries {
-			if aws.ToBool(e.Egress) == egress {
-				number = min(number, aws.ToInt32(e.RuleNumber))
-			}
-		}
-	}
-	number = max(number/2, 1) // where rule 1 is taken, it is the one to be replaced
-	given[id+way] = number
-	return fmt.Sprintf("aws ec2 create-network-acl-entry --network-acl-id %s %s --rule-number %d --protocol %d --port-range From=%d,To=%d --cidr-block %s --rule-action allow",
-		id, way, number, f.Protocol, f.ToPorts.First, f.ToPorts.Last, there)
-}
-
 // route follows copies from the source's subnet to the collector's: mirrored packets take the source subnet's route table (VPC
 // Traffic Mirroring guide, "Traffic mirror targets"), in which a more specific route goes before the local one.
 func route(f Facts, collector string) events.Verdict {
@@ -261,7 +244,7 @@ func route(f Facts, collector string) events.Verdict {
 		if r.State == types.RouteStateBlackhole {
 			v.Reason = fmt.Sprintf("%s leads copies for %s (%s) into a black hole: %s is gone", id, collector, destination, path.RouteTarget(r))
 		}
-		v.Remedy = fmt.Sprintf("aws ec2 delete-route --route-table-id %s --destination-cidr-block %s", id, destination)
+		v.Remedy = path.MendRoute(table, r)
 		return v
 	}
 	v.Reason = fmt.Sprintf("%s keeps copies for %s within the VPC", id, collector)

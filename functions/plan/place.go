@@ -60,11 +60,21 @@ func place(f Facts, allowEndpoint bool) placed {
 		return p
 	}
 	s := spots[best]
+	if !s.clear() && !allowEndpoint && slices.ContainsFunc(spots, spot.endpointClear) {
+		for _, v := range []*events.Verdict{&s.acls, &s.route} {
+			if v.Result == events.Fail {
+				v.Remedy = askForEndpoint + "; or " + v.Remedy // which leaves what is others' as it is
+			}
+		}
+	}
 	p.at.Subnet, p.at.S3Path, p.at.IPv6 = s.id, s.path, s.ipv6
 	add(events.Verdict{Check: "placement", Result: events.Pass, Reason: fmt.Sprintf("collector in %s; S3 %s", s.id, s.reason), Evidence: []string{s.id, s.path}})
 	add(securityGroups(f, p.at), s.acls, s.route)
 	return p
 }
+
+// askForEndpoint is the remedy where an endpoint of the capture's own would do.
+const askForEndpoint = "ask again with a temporary endpoint allowed"
 
 // spot is a subnet as a place for the collector.
 type spot struct {
@@ -125,11 +135,9 @@ func noPlace(f Facts, spots []spot, allowEndpoint bool) events.Verdict {
 	v := events.Verdict{Check: "placement", Result: events.Fail}
 	vpc, zone := aws.ToString(f.Interface.VpcId), aws.ToString(f.Interface.AvailabilityZone)
 	var why, remedies []string
-	full := len(spots) > 0
 	for _, s := range spots {
 		why = append(why, s.id+": "+s.reason)
 		v.Evidence = append(v.Evidence, s.id)
-		full = full && s.room < 1
 		if s.remedy != "" && !slices.Contains(remedies, s.remedy) {
 			remedies = append(remedies, s.remedy)
 		}
@@ -142,8 +150,8 @@ func noPlace(f Facts, spots []spot, allowEndpoint bool) events.Verdict {
 		remedies = []string{"add a subnet with IPv4 and a way to S3 to " + vpc + " in " + zone}
 	}
 	v.Remedy = strings.Join(remedies[:1], "; ")
-	if !full && !allowEndpoint {
-		v.Remedy += "; or ask again with a temporary endpoint allowed"
+	if !allowEndpoint && slices.ContainsFunc(spots, spot.endpointClear) {
+		v.Remedy += "; or " + askForEndpoint
 	}
 	return v
 }
@@ -165,7 +173,7 @@ func (p placed) withEndpoint(f Facts, s spot) placed {
 
 // endpointPolicy admits to the bucket what the collector does there, and nothing else.
 func endpointPolicy(f Facts, list []events.Candidate) string {
-	bucket := "arn:" + partitionOf(f.Settings.InstanceProfileARN) + ":s3:::" + f.Settings.Bucket + "/"
+	bucket := bucketARN(f.Settings) + "/"
 	var programs []string
 	for _, c := range list {
 		if arn := bucket + c.BinaryKey; !slices.Contains(programs, arn) {
@@ -192,6 +200,11 @@ func endpointPolicy(f Facts, list []events.Candidate) string {
 	return string(text)
 }
 
+// bucketARN is the evidence bucket's, in the partition of the deployment.
+func bucketARN(s events.Settings) string {
+	return "arn:" + partitionOf(s.InstanceProfileARN) + ":s3:::" + s.Bucket
+}
+
 // s3Path says how S3 is reached from a subnet without a public address: the id of the gateway endpoint or of what the default
 // route leads to, and in words; else what to do. An internet gateway alone is no path, since the collector has no public address.
 func s3Path(subnet string, f Facts) (id, reason, remedy string) {
@@ -215,7 +228,7 @@ func s3Path(subnet string, f Facts) (id, reason, remedy string) {
 			continue
 		}
 		if ok, why := admits(f, gateway); !ok {
-			bucket := "arn:" + partitionOf(f.Settings.InstanceProfileARN) + ":s3:::" + f.Settings.Bucket
+			bucket := bucketARN(f.Settings)
 			return "", why, fmt.Sprintf("let the policy of %s allow s3:PutObject on %s/captures/* and s3:GetObject on %s/tools/*: aws ec2 modify-vpc-endpoint --vpc-endpoint-id %s --policy-document ...",
 				gateway, bucket, bucket, gateway)
 		}

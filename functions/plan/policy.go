@@ -52,7 +52,7 @@ func admits(f Facts, id string) (bool, string) {
 	for _, n := range needs {
 		allowed := false
 		for _, s := range policy.Statement {
-			if !s.covers(n.action, "arn:aws:s3:::"+f.Settings.Bucket+"/"+n.object) {
+			if !s.covers(n.action, bucketARN(f.Settings)+"/"+n.object) {
 				continue
 			}
 			if s.Effect == "Deny" && s.Condition == nil {

@@ -59,6 +59,24 @@ func TestEndpointPolicy(t *testing.T) {
 	}
 }
 
+// TestEndpointPolicyOfAnotherPartition: the policy that the remedy asks for is one that admits.
+func TestEndpointPolicyOfAnotherPartition(t *testing.T) {
+	for _, partition := range []string{"aws-us-gov", "aws-cn"} {
+		f := good()
+		f.Settings.InstanceProfileARN = "arn:" + partition + ":iam::111122223333:instance-profile/collector"
+		bucket := "arn:" + partition + ":s3:::evidence"
+		f.Endpoints[0].PolicyDocument = aws.String(`{"Statement":[]}`)
+		if v := verdict(Decide(f), "placement"); !strings.Contains(v.Remedy, "s3:PutObject on "+bucket+"/captures/* and s3:GetObject on "+bucket+"/tools/*") {
+			t.Errorf("%s: %q", partition, v.Remedy)
+		}
+		f.Endpoints[0].PolicyDocument = aws.String(`{"Statement":[{"Effect":"Allow","Action":"s3:PutObject","Resource":"` + bucket + `/captures/*"},
+			{"Effect":"Allow","Action":"s3:GetObject","Resource":"` + bucket + `/tools/*"}]}`)
+		if p := Decide(f); p.Collector.S3Path != "vpce-1" {
+			t.Errorf("%s: with the remedy: %s", partition, verdict(p, "placement").Reason)
+		}
+	}
+}
+
 func TestMatches(t *testing.T) {
 	for _, row := range []struct {
 		pattern, name string

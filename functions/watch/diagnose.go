@@ -150,18 +150,10 @@ func byNetworkACL(f facts, s surroundings) *diagnosis {
 			continue
 		}
 		id := aws.ToString(acl.NetworkAclId)
-		direction := "--ingress"
-		if side.egress {
-			direction = "--egress"
-		}
-		cidr := flow.From
-		if side.egress {
-			cidr = flow.To
-		}
+		command, _ := path.MendACL(acl, side.egress, flow)
 		return &diagnosis{cause: events.CauseNetworkACL, hopeless: true, evidence: []string{id, side.subnet},
 			reason: fmt.Sprintf("%s lets no %s %s %s (rule %s)", id, flow, side.way, side.subnet, ruleName(rule)),
-			remedy: fmt.Sprintf("aws ec2 create-network-acl-entry --network-acl-id %s %s --rule-number %d --protocol udp --port-range From=4789,To=4789 --cidr-block %s --rule-action allow",
-				id, direction, before(acl, side.egress, rule), cidr)}
+			remedy: command}
 	}
 	return nil
 }
@@ -171,20 +163,6 @@ func ruleName(number int32) string {
 		return "*"
 	}
 	return fmt.Sprint(number)
-}
-
-// before is a free rule number below one that denies.
-func before(acl *types.NetworkAcl, egress bool, denies int32) int32 {
-	taken := map[int32]bool{}
-	for _, e := range acl.Entries {
-		taken[aws.ToInt32(e.RuleNumber)] = taken[aws.ToInt32(e.RuleNumber)] || aws.ToBool(e.Egress) == egress
-	}
-	for n := denies - 1; n > 0; n-- {
-		if !taken[n] {
-			return n
-		}
-	}
-	return denies // nothing is free below, so the rule itself has to go
 }
 
 func (f facts) collectorSubnet() string {
@@ -215,11 +193,11 @@ func byRoute(f facts, s surroundings) *diagnosis {
 	destination := aws.ToString(route.DestinationCidrBlock)
 	d.evidence = append(d.evidence, target)
 	d.reason = fmt.Sprintf("%s leads what is for the collector at %s to %s, by its route for %s", id, flow.To.Addr(), target, destination)
-	d.remedy = fmt.Sprintf("aws ec2 delete-route --route-table-id %s --destination-cidr-block %s", id, destination)
+	d.remedy = path.MendRoute(table, route)
 	if route.State == types.RouteStateBlackhole {
 		d.reason += ", where it is dropped"
-	} else if aws.ToString(route.NetworkInterfaceId) != "" {
-		d.hopeless = false // an appliance that may pass them on
+	} else if aws.ToString(route.NetworkInterfaceId) != "" || strings.HasPrefix(target, "vpce-") {
+		d.hopeless = false // an appliance, perhaps behind a Gateway Load Balancer's endpoint, that may pass them on
 	}
 	return d
 }

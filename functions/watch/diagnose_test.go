@@ -103,9 +103,12 @@ func TestDiagnose(t *testing.T) {
 			s.groups[0].IpPermissions[0].UserIdGroupPairs = []types.UserIdGroupPair{{GroupId: aws.String("sg-2")}}
 		}, events.CauseSecurityGroup, false, "sg-2 was not looked up", ""},
 		"the source's ACL lets nothing out": {deny(0, true), events.CauseNetworkACL, true, "acl-source lets no UDP from 10.0.1.10/32 to 10.0.2.20/32 port 4789 out of subnet-source (rule 50)",
-			"--network-acl-id acl-source --egress --rule-number 49 --protocol udp --port-range From=4789,To=4789 --cidr-block 10.0.2.20/32 --rule-action allow"},
-		"the collector's ACL lets nothing in": {deny(1, false), events.CauseNetworkACL, true, "into subnet-collector", "--ingress --rule-number 49 --protocol udp --port-range From=4789,To=4789 --cidr-block 10.0.1.10/32"},
-		"the other directions do not matter":  {func(f *facts, s *surroundings) { deny(0, false)(f, s); deny(1, true)(f, s) }, events.CauseUnknown, false, "", ""},
+			"--network-acl-id acl-source --egress --rule-number 49 --protocol 17 --port-range From=4789,To=4789 --cidr-block 10.0.2.20/32 --rule-action allow"},
+		"the collector's ACL lets nothing in": {deny(1, false), events.CauseNetworkACL, true, "into subnet-collector", "--ingress --rule-number 49 --protocol 17 --port-range From=4789,To=4789 --cidr-block 10.0.1.10/32"},
+		"the first rule lets nothing in": {func(_ *facts, s *surroundings) {
+			s.acls[1].Entries = append(s.acls[1].Entries, entry(1, false, types.RuleActionDeny, "-1", "0.0.0.0/0"))
+		}, events.CauseNetworkACL, true, "(rule 1)", "aws ec2 replace-network-acl-entry --network-acl-id acl-collector --ingress --rule-number 1 "},
+		"the other directions do not matter": {func(f *facts, s *surroundings) { deny(0, false)(f, s); deny(1, true)(f, s) }, events.CauseUnknown, false, "", ""},
 		"within one subnet no ACL is asked": {func(f *facts, s *surroundings) {
 			deny(0, true)(f, s)
 			deny(0, false)(f, s)
@@ -114,8 +117,13 @@ func TestDiagnose(t *testing.T) {
 		"an ACL without a rule for it": {func(_ *facts, s *surroundings) { s.acls[1].Entries = nil }, events.CauseNetworkACL, true, "(rule *)", "--rule-number 32766"},
 		"a black hole": {route(types.Route{TransitGatewayId: aws.String("tgw-1"), State: types.RouteStateBlackhole}), events.CauseRoute, true, "tgw-1, by its route for 10.0.2.0/24, where it is dropped",
 			"aws ec2 delete-route --route-table-id rtb-1 --destination-cidr-block 10.0.2.0/24"},
-		"a way out of the VPC":    {route(types.Route{VpcPeeringConnectionId: aws.String("pcx-1"), State: types.RouteStateActive}), events.CauseRoute, true, "pcx-1", ""},
-		"an appliance on the way": {route(types.Route{NetworkInterfaceId: aws.String("eni-firewall"), State: types.RouteStateActive}), events.CauseRoute, false, "eni-firewall", ""},
+		"a way out of the VPC":                        {route(types.Route{VpcPeeringConnectionId: aws.String("pcx-1"), State: types.RouteStateActive}), events.CauseRoute, true, "pcx-1", ""},
+		"an appliance on the way":                     {route(types.Route{NetworkInterfaceId: aws.String("eni-firewall"), State: types.RouteStateActive}), events.CauseRoute, false, "eni-firewall", "ask whose eni-firewall is, since that route may be somebody's inspection path; with"},
+		"an appliance behind a Gateway Load Balancer": {route(types.Route{GatewayId: aws.String("vpce-1"), State: types.RouteStateActive}), events.CauseRoute, false, "to vpce-1, by", "ask whose vpce-1 is, since that route may be somebody's inspection path; with"},
+		"its endpoint is gone":                        {route(types.Route{GatewayId: aws.String("vpce-1"), State: types.RouteStateBlackhole}), events.CauseRoute, true, "dropped", "aws ec2 delete-route"},
+		"the VPC's own route was led away": {func(_ *facts, s *surroundings) {
+			s.tables[0].Routes[0].GatewayId = aws.String("vpce-1")
+		}, events.CauseRoute, false, "vpce-1", "with its owner's consent: aws ec2 replace-route --route-table-id rtb-1 --destination-cidr-block 10.0.0.0/16 --local-target"},
 		"a detour for somebody else": {func(_ *facts, s *surroundings) {
 			s.tables[0].Routes = append(s.tables[0].Routes, types.Route{DestinationCidrBlock: aws.String("10.0.3.0/24"), State: types.RouteStateBlackhole})
 		}, events.CauseUnknown, false, "", ""},
@@ -161,16 +169,6 @@ func TestDiagnose(t *testing.T) {
 		}
 		if d.reason == "" || d.remedy == "" || d.cause != events.CauseUnknown && len(d.evidence) == 0 {
 			t.Errorf("%s: it does not say enough: %+v", name, d)
-		}
-	}
-}
-
-// TestBefore: the number of the remedy's rule must be free, and below the rule that denies.
-func TestBefore(t *testing.T) {
-	acl := &types.NetworkAcl{Entries: []types.NetworkAclEntry{entry(49, true, types.RuleActionDeny, "6", "0.0.0.0/0"), entry(48, false, types.RuleActionDeny, "6", "0.0.0.0/0"), entry(1, true, types.RuleActionDeny, "-1", "0.0.0.0/0")}}
-	for _, row := range []struct{ denies, want int32 }{{50, 48}, {49, 48}, {1, 1}} {
-		if got := before(acl, true, row.denies); got != row.want {
-			t.Errorf("before %d: %d, want %d", row.denies, got, row.want)
 		}
 	}
 }

@@ -69,6 +69,8 @@ func proof(f facts, r events.WatchResult) events.WatchResult {
 	switch ended := f.ended(); {
 	case r.Packets > 0:
 		r.Status, r.Reason = events.StatusFlowing, "packets of the source are being written"
+	case ended == timeIsOver: // the next phase says so; nobody else says why there was nothing
+		r.Status, r.Reason = events.StatusSilent, "no packet until its time was over"
 	case ended != "":
 		r.Status, r.Reason = events.StatusOver, ended
 	case f.longerThan(f.window()):
@@ -112,6 +114,8 @@ const silence = 8
 // consistency").
 const settling = 2
 
+const timeIsOver = "its time is over"
+
 // ended says why a capture is over; "" while it goes on.
 func (f facts) ended() string {
 	interval := time.Duration(f.plan.Limits.CheckpointSeconds) * time.Second
@@ -127,7 +131,7 @@ func (f facts) ended() string {
 	case f.lease == nil || f.lease.Capture != f.plan.Capture:
 		return "the guard schedule is gone"
 	case f.until() <= 0:
-		return "its time is over"
+		return timeIsOver
 	case f.checkpoint == nil || f.now.Sub(f.checkpoint.At) > silence*interval+time.Minute:
 		return "the collector has been silent for too long"
 	}

@@ -70,6 +70,7 @@ func TestJudge(t *testing.T) {
 		"proof: a short capture has begun":           {events.PhaseProof, all(noPackets, began(14*time.Second), func(f *facts) { f.plan.Limits.DurationSeconds = 30 }), events.StatusWaiting, 0, "first packet"},
 		"proof: rejected datagrams are no packets":   {events.PhaseProof, all(noPackets, began(time.Second), func(f *facts) { f.checkpoint.Tally.Rejected.ForeignSource = 50 }), events.StatusWaiting, 0, ""},
 		"proof: packets, and over already":           {events.PhaseProof, ended, events.StatusFlowing, 0, ""},
+		"proof: its time is over without a packet":   {events.PhaseProof, all(noPackets, began(30*time.Second), func(f *facts) { f.plan.Limits.DurationSeconds = 30 }), events.StatusSilent, 0, "until its time was over"},
 		"proof: over without a packet":               {events.PhaseProof, all(noPackets, func(f *facts) { state(f, "terminated") }), events.StatusOver, 0, "terminated"},
 		"proof: EC2 does not list the session yet":   {events.PhaseProof, all(noPackets, began(time.Second), func(f *facts) { f.session = nil }), events.StatusWaiting, 15, "first packet"},
 		"proof: the session is gone":                 {events.PhaseProof, all(noPackets, func(f *facts) { f.session = nil }), events.StatusOver, 0, "session is gone"},

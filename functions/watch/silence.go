@@ -24,18 +24,19 @@ import (
 const actRepaired = "repaired-security-group"
 
 // explainSilence says why no packet has arrived. When it is that the collector's own group lost its rule, the group gets it
-// back, and packets get another window to arrive.
+// back, and packets get another window to arrive, if the capture lasts that long.
 func (w watch) explainSilence(ctx context.Context, f facts, r events.WatchResult) (events.WatchResult, error) {
 	repaired, err := w.store.Exists(ctx, events.CustodyKey(f.plan.Capture, "watch", actRepaired))
 	if err != nil {
 		return r, err
 	}
-	if repaired && !f.longerThan(2*f.window()) {
+	timeLeft := f.until() > 0 // for packets to arrive after a repair
+	if repaired && timeLeft && !f.longerThan(2*f.window()) {
 		r.Status, r.Reason = events.StatusWaiting, "waiting for the first packet, since the collector's security group got its rule back"
 		return r, nil
 	}
 	d := diagnose(f, w.lookAround(ctx, f))
-	if d.cause == events.CauseSecurityGroup && !repaired {
+	if d.cause == events.CauseSecurityGroup && !repaired && timeLeft {
 		group, err := w.repair(ctx, f, d)
 		if awserr.IsTransient(err) {
 			return r, err

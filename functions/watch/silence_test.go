@@ -192,6 +192,41 @@ func TestRepair(t *testing.T) {
 	}
 }
 
+// TestRepairOfAShortCapture: its second window ends with its time, and what the repair did not help is explained before.
+func TestRepairOfAShortCapture(t *testing.T) {
+	m := newMute(t)
+	m.Settings.ProofSeconds = m.plan.Limits.DurationSeconds / 2
+	m.EC2.RemoveGroupRules(m.group, false)
+	if r := m.look(1.1); r.Status != events.StatusWaiting || !strings.Contains(r.Reason, m.group) {
+		t.Fatalf("%+v", r)
+	}
+	m.EC2.StopSuspect(m.Instance)
+	if r := m.look(1.9); r.Status != events.StatusWaiting {
+		t.Errorf("in the second window: %+v", r)
+	}
+	r := m.look(2)
+	if r.Status != events.StatusSilent || r.Cause != events.CauseInstanceType || !r.Hopeless || r.Remedy == "" {
+		t.Errorf("when its time is over: %+v", r)
+	}
+	if e := m.custody("silent-" + events.CauseInstanceType); e.Detail["reason"] != r.Reason {
+		t.Errorf("custody has %+v", e)
+	}
+}
+
+// TestNoRepairAtTheEnd: when no packet can come any more, the group is left as it is, and the cause is told.
+func TestNoRepairAtTheEnd(t *testing.T) {
+	m := newMute(t)
+	m.Settings.ProofSeconds = m.plan.Limits.DurationSeconds
+	m.EC2.RemoveGroupRules(m.group, false)
+	before := len(m.Operations())
+	if r := m.look(1); r.Status != events.StatusSilent || r.Cause != events.CauseSecurityGroup || !strings.Contains(r.Remedy, m.group) {
+		t.Errorf("%+v", r)
+	}
+	if slices.Contains(m.Operations()[before:], "AuthorizeSecurityGroupIngress") {
+		t.Error("the group was changed")
+	}
+}
+
 // TestRepairLeavesOthersAlone: a group that is not the capture's own is nobody's to change; and a repair that fails is told.
 func TestRepairLeavesOthersAlone(t *testing.T) {
 	m := newMute(t)

@@ -278,11 +278,16 @@ func networks() []broken {
 			{Number: 10, Protocol: 6, CIDR: "0.0.0.0/0", From: 1024, To: 65535}, all(100, true)}))),
 		acl("the collector's network ACL lets no HTTPS out", apart(listed(beside, deny(true, 6, 443, 443)))),
 		acl("the collector's network ACL lets no answers in", apart(listed(beside, deny(false, 6, 1024, 65535)))),
+		acl("the first rule of the collector's network ACL lets no copies in", apart(listed(beside, []ec2.ACLEntry{
+			{Number: 1, Deny: true, Protocol: 17, CIDR: "0.0.0.0/0", From: 0, To: 65535}, all(100, false), all(100, true)}))),
 		acl("both network ACLs let nothing through", apart(func(x *site) {
 			listed(own, nil)(x)
 			listed(beside, nil)(x)
 		})),
 		{name: "a more specific route leads copies into an appliance", check: "route", result: events.Fail, ends: "NoPlace", breaks: astray(ec2.Route{Target: "eni-0123456789abcdef1"})},
+		{name: "the VPC's own route leads into an appliance", check: "route", result: events.Fail, ends: "NoPlace", breaks: apart(func(x *site) {
+			x.s.Region.EC2.ReplaceRoute(x.s.Region.EC2.RouteTableOf(x.subnet), x.address(0)+"/24", "vpce-0123456789abcdef1")
+		})},
 		{name: "a more specific route is a black hole", check: "route", result: events.Fail, ends: "NoPlace", breaks: astray(ec2.Route{Target: "pcx-0123456789abcdef0", Blackhole: true})},
 		{name: "the suspect's groups let nothing in", check: "isolation", result: events.Warn,
 			breaks: func(x *site) {

@@ -117,7 +117,7 @@ func amend(t *testing.T, s *deployment.Scene, c events.CaptureID) {
 	cfg := aws.Config{Region: s.Settings.Region, BaseEndpoint: aws.String(s.Region.Endpoint()), HTTPClient: region.HTTPClient(),
 		Credentials: credentials.NewStaticCredentialsProvider(key, secret, "")}
 	store := sealing.Store{API: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }), Bucket: s.Settings.Bucket}
-	wrote, err := sealing.NewSealer(cfg, s.Settings, store, "test").Amend(t.Context(), c, events.BySweep, sealing.NewCloudWatch(cfg), time.Now().Add(time.Hour))
+	wrote, _, err := sealing.NewSealer(cfg, s.Settings, store, "test").Amend(t.Context(), c, events.BySweep, sealing.NewCloudWatch(cfg), time.Now().Add(time.Hour))
 	if err != nil || !wrote {
 		t.Fatalf("no addendum: %v", err)
 	}

@@ -54,16 +54,19 @@ var carry = map[string]func(x *site, o map[string]string){
 		x.call("DeleteSecurityGroup", map[string]any{"GroupId": o["group-id"]})
 	},
 	"ec2 create-network-acl-entry": func(x *site, o map[string]string) {
-		_, egress := o["egress"]
-		var from, to int
-		if _, err := fmt.Sscanf(o["port-range"], "From=%d,To=%d", &from, &to); err != nil {
-			x.t.Errorf("%s: port range %q: %v", x.name, o["port-range"], err)
-		}
-		x.s.Region.EC2.AddACLEntry(o["network-acl-id"], ec2.ACLEntry{Number: x.number(o["rule-number"]), Egress: egress, Deny: o["rule-action"] != "allow",
-			Protocol: x.number(o["protocol"]), CIDR: o["cidr-block"], From: from, To: to})
+		x.s.Region.EC2.AddACLEntry(o["network-acl-id"], x.entry(o))
+	},
+	"ec2 replace-network-acl-entry": func(x *site, o map[string]string) {
+		x.s.Region.EC2.ReplaceACLEntry(o["network-acl-id"], x.entry(o))
 	},
 	"ec2 delete-route": func(x *site, o map[string]string) {
 		x.s.Region.EC2.RemoveRoute(o["route-table-id"], o["destination-cidr-block"])
+	},
+	"ec2 replace-route": func(x *site, o map[string]string) {
+		if _, local := o["local-target"]; !local {
+			x.t.Errorf("%s: to where else than the VPC: %v", x.name, o)
+		}
+		x.s.Region.EC2.ReplaceRoute(o["route-table-id"], o["destination-cidr-block"], "local")
 	},
 	"ec2 modify-vpc-attribute": func(x *site, o map[string]string) {
 		if o["enable-dns-support"] != `{"Value":true}` {
@@ -94,6 +97,17 @@ var carry = map[string]func(x *site, o map[string]string){
 			}
 		})
 	},
+}
+
+// entry is the rule of a network ACL that options are about.
+func (x *site) entry(o map[string]string) ec2.ACLEntry {
+	_, egress := o["egress"]
+	var from, to int
+	if _, err := fmt.Sscanf(o["port-range"], "From=%d,To=%d", &from, &to); err != nil {
+		x.t.Errorf("%s: port range %q: %v", x.name, o["port-range"], err)
+	}
+	return ec2.ACLEntry{Number: x.number(o["rule-number"]), Egress: egress, Deny: o["rule-action"] != "allow",
+		Protocol: x.number(o["protocol"]), CIDR: o["cidr-block"], From: from, To: to}
 }
 
 func (x *site) number(text string) int {

@@ -77,11 +77,26 @@ func (s *Service) SetACLEntries(acl string, entries ...ACLEntry) {
 	mustFind[*networkACL](s, acl).entries = slices.Clone(entries)
 }
 
-// AddACLEntry puts an entry into a network ACL, in place of the one of its number and direction.
+// AddACLEntry puts an entry into a network ACL, whose number no other of its direction may have (EC2 API Reference,
+// "CreateNetworkAclEntry").
 func (s *Service) AddACLEntry(acl string, entry ACLEntry) {
 	s.mu.Lock()
 	defer s.unlock()
 	a := mustFind[*networkACL](s, acl)
+	if a.has(entry.Number, entry.Egress) {
+		panic(fmt.Sprintf("ec2: NetworkAclEntryAlreadyExists: number %d of %s", entry.Number, acl))
+	}
+	a.entries = append(slices.Clone(a.entries), entry)
+}
+
+// ReplaceACLEntry puts an entry into a network ACL in place of the one of its number and direction, which must be there.
+func (s *Service) ReplaceACLEntry(acl string, entry ACLEntry) {
+	s.mu.Lock()
+	defer s.unlock()
+	a := mustFind[*networkACL](s, acl)
+	if !a.has(entry.Number, entry.Egress) {
+		panic(fmt.Sprintf("ec2: InvalidNetworkAclEntry.NotFound: number %d of %s", entry.Number, acl))
+	}
 	a.drop(entry.Number, entry.Egress)
 	a.entries = append(a.entries, entry)
 }
@@ -91,6 +106,10 @@ func (s *Service) RemoveACLEntry(acl string, number int, egress bool) {
 	s.mu.Lock()
 	defer s.unlock()
 	mustFind[*networkACL](s, acl).drop(number, egress)
+}
+
+func (a *networkACL) has(number int, egress bool) bool {
+	return slices.ContainsFunc(a.entries, func(e ACLEntry) bool { return e.Number == number && e.Egress == egress })
 }
 
 func (a *networkACL) drop(number int, egress bool) {
@@ -110,6 +129,19 @@ func (s *Service) RemoveRoute(table, destination string) {
 	defer s.unlock()
 	t := mustFind[*routeTable](s, table)
 	t.routes = slices.DeleteFunc(slices.Clone(t.routes), func(r Route) bool { return r.Destination == destination && r.Target != "local" })
+}
+
+// ReplaceRoute leads a route of a table elsewhere.
+func (s *Service) ReplaceRoute(table, destination, target string) {
+	s.mu.Lock()
+	defer s.unlock()
+	t := mustFind[*routeTable](s, table)
+	t.routes = slices.Clone(t.routes)
+	for i := range t.routes {
+		if t.routes[i].Destination == destination {
+			t.routes[i].Target, t.routes[i].Blackhole = target, false
+		}
+	}
 }
 
 // RemoveEndpoint deletes a VPC endpoint at once, with its routes and interfaces.
