@@ -27,91 +27,97 @@ const (
 	metricsAtLatest = 3 * time.Hour
 )
 
-// Due says that a capture that began at a time may have an addendum by now.
-func Due(start, now time.Time) bool { return now.Sub(start) > metricsLag }
-
-// Amended says that a capture has its addendum, and that it is signed if the manifest is.
-func (s Sealer) Amended(ctx context.Context, c events.CaptureID) (bool, error) {
-	there, err := s.Exists(ctx, events.AddendumSignatureKey(c, 1))
-	if err != nil || there {
-		return there, err
+// Amend adds to a sealed capture what has become known since (docs/evidence.md, section 10): objects that came late, at once,
+// and what CloudWatch counted at the source, as soon as it has its numbers. It says whether it wrote an addendum, and whether
+// the capture is settled: then there is nothing to add until the bucket holds another object of it.
+func (s Sealer) Amend(ctx context.Context, c events.CaptureID, by string, metrics Metrics, now time.Time) (wrote, settled bool, err error) {
+	if wrote, settled, err = s.amend(ctx, c, by, metrics, now); err != nil {
+		return wrote, false, fmt.Errorf("amend %s: %w", c, err)
 	}
-	if there, err = s.Exists(ctx, events.AddendumKey(c, 1)); err != nil || !there {
-		return false, err
-	}
-	toSign, err := s.Exists(ctx, events.PublicKeyKey(c))
-	return err == nil && !toSign, err
+	return wrote, settled, nil
 }
 
-// Amend adds to a sealed capture what has become known since (docs/evidence.md, section 10): what CloudWatch counted at the
-// source, and objects that came late. It says whether it wrote an addendum; without anything to add, or before CloudWatch has
-// its numbers, it writes none.
-func (s Sealer) Amend(ctx context.Context, c events.CaptureID, by string, metrics Metrics, now time.Time) (bool, error) {
+func (s Sealer) amend(ctx context.Context, c events.CaptureID, by string, metrics Metrics, now time.Time) (wrote, settled bool, err error) {
 	body, err := s.Read(ctx, events.ManifestKey(c))
 	if err != nil {
-		return false, fmt.Errorf("amend %s: %w", c, err)
+		return false, false, err
 	}
 	var m events.Manifest
 	if err := json.Unmarshal(body, &m); err != nil {
-		return false, fmt.Errorf("amend %s: read its manifest: %w", c, err)
-	}
-	wrote, err := s.amend(ctx, m, body, by, metrics, now)
-	if err != nil {
-		return wrote, fmt.Errorf("amend %s: %w", c, err)
-	}
-	return wrote, nil
-}
-
-func (s Sealer) amend(ctx context.Context, m events.Manifest, body []byte, by string, metrics Metrics, now time.Time) (bool, error) {
-	c := m.Capture
-	plan, err := s.Plan(ctx, c)
-	if err != nil {
-		return false, err
+		return false, false, fmt.Errorf("read its manifest: %w", err)
 	}
 	list, err := s.List(ctx, events.CapturePrefix(c))
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	before, err := s.addenda(ctx, c)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	if s.Hold, err = s.holdAll(ctx, plan); err != nil {
-		return false, err
+	came, unsigned := late(m, before, list), unsigned(m, before, list)
+	unmeasured := metrics != nil && !slices.ContainsFunc(before, func(a addendum) bool { return a.Metrics != nil })
+	if len(came) == 0 && len(unsigned) == 0 && !unmeasured {
+		return false, true, nil
 	}
-	for n, a := range before { // one whose signature was interrupted
-		if err := s.signAddendum(ctx, m, n+1, a.body); err != nil {
-			return false, err
-		}
+	plan, err := s.Plan(ctx, c)
+	if err != nil {
+		return false, false, err
 	}
 	next := events.Addendum{Version: events.RecordVersion, Capture: c, Seq: len(before) + 1, At: now.UTC(), By: by, ManifestSHA256: Digest(body)}
 	if len(before) > 0 {
 		next.Previous = Digest(before[len(before)-1].body)
 	}
-	if next.Objects, err = s.objects(ctx, late(m, before, list)); err != nil {
-		return false, err
+	var unknown error // does not keep the rest from being added
+	if unmeasured {
+		unknown = s.measure(ctx, m, plan, metrics, &next)
 	}
-	if !slices.ContainsFunc(before, func(a addendum) bool { return a.Metrics != nil }) && metrics != nil {
-		if err := s.measure(ctx, m, plan, metrics, &next); err != nil {
-			return false, err
+	if len(came) == 0 && len(unsigned) == 0 && next.Metrics == nil {
+		return false, false, unknown
+	}
+	if s.Hold, err = s.holdAll(ctx, plan); err != nil {
+		return false, false, err
+	}
+	for _, a := range unsigned {
+		signature, err := s.signatureOf(ctx, m, a.body)
+		if err != nil {
+			return false, false, err
+		}
+		if err := s.keepSignature(ctx, events.AddendumSignatureKey(c, a.Seq), signature); err != nil {
+			return false, false, err
 		}
 	}
-	if next.Metrics == nil && len(next.Objects) == 0 {
-		return false, nil
+	if len(came) > 0 || next.Metrics != nil {
+		if next.Objects, err = s.objects(ctx, came); err == nil {
+			wrote, err = s.add(ctx, m, next)
+		}
 	}
-	text, err := Canonical(next)
+	return wrote, false, errors.Join(err, unknown)
+}
+
+// add writes an addendum. It is signed before it is written, so that it does not lie unsigned while KMS is waited for.
+func (s Sealer) add(ctx context.Context, m events.Manifest, a events.Addendum) (bool, error) {
+	text, err := Canonical(a)
 	if err != nil {
 		return false, err
 	}
-	err = s.Create(ctx, events.AddendumKey(c, next.Seq), text)
+	var signature []byte
+	if m.Signer != nil {
+		if signature, err = s.signatureOf(ctx, m, text); err != nil {
+			return false, err
+		}
+	}
+	err = s.Create(ctx, events.AddendumKey(m.Capture, a.Seq), text)
 	if errors.Is(err, ErrExists) {
 		return false, nil // somebody else was faster; the next look is at what it wrote
 	}
 	if err != nil {
 		return false, err
 	}
-	slog.Info("amended", "capture", c, "eni", c.NetworkInterfaceID(), "addendum", next.Seq, "objects", len(next.Objects), "verdict", next.Verdict)
-	return true, s.signAddendum(ctx, m, next.Seq, text)
+	slog.Info("amended", "capture", m.Capture, "eni", m.Capture.NetworkInterfaceID(), "addendum", a.Seq, "objects", len(a.Objects), "verdict", a.Verdict)
+	if m.Signer == nil {
+		return true, nil
+	}
+	return true, s.keepSignature(ctx, events.AddendumSignatureKey(m.Capture, a.Seq), signature)
 }
 
 // addendum is one that lies in the bucket.
@@ -159,19 +165,27 @@ func late(m events.Manifest, before []addendum, list []Entry) []string {
 	return keys
 }
 
-// signAddendum signs an addendum of a signed manifest, once.
-func (s Sealer) signAddendum(ctx context.Context, m events.Manifest, n int, body []byte) error {
+// unsigned are those addenda of a signed manifest whose signature was interrupted.
+func unsigned(m events.Manifest, before []addendum, list []Entry) []addendum {
 	if m.Signer == nil {
 		return nil
 	}
-	if there, err := s.Exists(ctx, events.AddendumSignatureKey(m.Capture, n)); err != nil || there {
-		return err
-	}
+	return slices.DeleteFunc(slices.Clone(before), func(a addendum) bool {
+		return slices.ContainsFunc(list, func(e Entry) bool { return e.Key == events.AddendumSignatureKey(m.Capture, a.Seq) })
+	})
+}
+
+// signatureOf is the signature of an addendum by the manifest's key.
+func (s Sealer) signatureOf(ctx context.Context, m events.Manifest, body []byte) ([]byte, error) {
 	key, err := s.keyOf(ctx, m)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.signObject(ctx, key, body, events.AddendumSignatureKey(m.Capture, n))
+	made, err := s.sign(ctx, key, body)
+	if err != nil {
+		return nil, fmt.Errorf("sign an addendum: %w", err)
+	}
+	return made, nil
 }
 
 // ended is when the last collector had ended. One that did not say so was gone when the guard had passed, or when the capture

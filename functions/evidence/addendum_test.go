@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -32,7 +33,7 @@ func (a *abacus) Mirrored(_ context.Context, instance string, from, to time.Time
 
 func (r *remains) amend(counts Metrics, after time.Duration) bool {
 	r.t.Helper()
-	wrote, err := r.sealer.Amend(r.t.Context(), r.c, "sweep", counts, time.Now().Add(after))
+	wrote, _, err := r.sealer.Amend(r.t.Context(), r.c, "sweep", counts, time.Now().Add(after))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -80,15 +81,15 @@ func TestAmend(t *testing.T) {
 	if r.amend(counts, time.Hour) || len(counts.asked) != 1 {
 		t.Error("an addendum is written although numbers may come")
 	}
-	if done, err := r.sealer.Amended(t.Context(), r.c); done || err != nil {
-		t.Errorf("amended: %t, %v", done, err)
+	if r.settled(counts, time.Hour) {
+		t.Error("it is settled although numbers may come")
 	}
 	counts.late = false
 	if !r.amend(counts, time.Hour) {
 		t.Error("no addendum")
 	}
-	if done, err := r.sealer.Amended(t.Context(), r.c); !done || err != nil {
-		t.Errorf("amended: %t, %v", done, err)
+	if !r.settled(counts, time.Hour) {
+		t.Error("it is not settled")
 	}
 	a := r.addendum(1)
 	if !reflect.DeepEqual(a.Metrics, &counts.says) || a.Verdict != "" || len(a.Reasons) > 0 || len(a.Objects) > 0 {
@@ -97,16 +98,17 @@ func TestAmend(t *testing.T) {
 	if want := []events.Stage{{Place: "source", Name: "mirrored", Packets: 30, Fate: "kept"}, {Place: "source", Name: "skipped", Fate: "at-most-lost"}}; !reflect.DeepEqual(a.Stages, want) {
 		t.Errorf("stages %+v", a.Stages)
 	}
+	asked := len(counts.asked)
 	if counts.asked[0] != "i-00000007" || counts.from != minute(0) || counts.to != minute(3) {
 		t.Errorf("asked about %s from %s to %s", counts.asked[0], counts.from, counts.to)
 	}
-	if r.amend(counts, 2*time.Hour) || len(counts.asked) != 2 {
+	if r.amend(counts, 2*time.Hour) || len(counts.asked) != asked {
 		t.Error("it is amended again with nothing to add")
 	}
 
 	// What comes now is in the next.
 	r.put(events.CertificateKey(r.c, 3), []byte(`{"seq":3}`))
-	if !r.amend(counts, 5*time.Hour) || len(counts.asked) != 2 {
+	if !r.amend(counts, 5*time.Hour) || len(counts.asked) != asked {
 		t.Error("a late certificate is not added, or CloudWatch was asked again")
 	}
 	if a := r.addendum(2); len(a.Objects) != 1 || a.Objects[0].Key != events.CertificateKey(r.c, 3) || a.Objects[0].SHA256 != Digest([]byte(`{"seq":3}`)) || a.Metrics != nil {
@@ -143,6 +145,58 @@ func TestAmendOfLoss(t *testing.T) {
 	}
 }
 
+// TestAmendAgain: an addendum with objects keeps neither the counts nor later objects from being added, and a CloudWatch that
+// does not answer keeps no object.
+func TestAmendAgain(t *testing.T) {
+	r := orderly(t).store()
+	r.seal()
+	counts := &abacus{says: events.SourceMetrics{Mirrored: 30}}
+	for n := 1; n <= 2; n++ {
+		r.put(events.CertificateKey(r.c, n+2), fmt.Appendf(nil, `{"seq":%d}`, n+2))
+		if !r.amend(counts, time.Minute) {
+			t.Fatal("a late certificate waits")
+		}
+		if a := r.addendum(n); a.Metrics != nil || len(a.Objects) != 1 || a.Objects[0].Key != events.CertificateKey(r.c, n+2) {
+			t.Errorf("%+v", a)
+		}
+		if r.settled(counts, time.Minute) {
+			t.Error("it is settled without CloudWatch's counts")
+		}
+	}
+	r.put(events.CertificateKey(r.c, 5), []byte(`{"seq":5}`))
+	if wrote, _, err := r.sealer.Amend(t.Context(), r.c, "sweep", &abacus{err: errDied}, time.Now().Add(time.Hour)); !wrote || !errors.Is(err, errDied) {
+		t.Errorf("%t, %v", wrote, err)
+	}
+	if !r.amend(counts, time.Hour) || r.addendum(4).Metrics == nil || !r.settled(counts, time.Hour) {
+		t.Error("the counts are not added")
+	}
+}
+
+func (r *remains) settled(counts Metrics, after time.Duration) bool {
+	r.t.Helper()
+	wrote, settled, err := r.sealer.Amend(r.t.Context(), r.c, "sweep", counts, time.Now().Add(after))
+	if wrote || err != nil {
+		r.t.Errorf("wrote %t, %v", wrote, err)
+	}
+	return settled
+}
+
+// TestAmendWithoutKMS: no addendum lies there unsigned while KMS does not sign.
+func TestAmendWithoutKMS(t *testing.T) {
+	r := orderly(t).store()
+	r.seal()
+	r.put(events.CertificateKey(r.c, 3), []byte(`{"seq":3}`))
+	broken := *key
+	broken.fails = func(string) error { return errDied }
+	r.sealer.Signer = &broken
+	if wrote, _, err := r.sealer.Amend(t.Context(), r.c, "sweep", nil, time.Now()); wrote || !errors.Is(err, errDied) {
+		t.Errorf("%t, %v", wrote, err)
+	}
+	if there, err := r.s.Exists(t.Context(), events.AddendumKey(r.c, 1)); there || err != nil {
+		t.Errorf("an addendum is there: %t, %v", there, err)
+	}
+}
+
 // TestAmendInterrupted: an addendum whose signature did not come is signed by the next look, as it is.
 func TestAmendInterrupted(t *testing.T) {
 	r := orderly(t).store()
@@ -150,13 +204,13 @@ func TestAmendInterrupted(t *testing.T) {
 	r.put(events.CertificateKey(r.c, 3), []byte(`{"seq":3}`))
 	left := &atomic.Int64{}
 	left.Store(2)
-	dying := Sealer{Store: Store{API: mortal{server.Client(), left, false}, Bucket: bucket}, Signer: key}
-	wrote, err := dying.Amend(t.Context(), r.c, "sweep", nil, time.Now())
+	dying := Sealer{Store: Store{API: mortal{client(), left, false}, Bucket: bucket}, Signer: key}
+	wrote, _, err := dying.Amend(t.Context(), r.c, "sweep", nil, time.Now())
 	if !wrote || !errors.Is(err, errDied) {
 		t.Fatalf("%t, %v", wrote, err)
 	}
-	if done, err := r.sealer.Amended(t.Context(), r.c); done || err != nil {
-		t.Errorf("amended: %t, %v", done, err)
+	if r.settled(nil, 0) { // it is signed now
+		t.Error("it is settled")
 	}
 	if r.amend(nil, 0) {
 		t.Error("it is written again")
@@ -172,8 +226,8 @@ func TestAmendWithoutKey(t *testing.T) {
 	if !r.amend(&abacus{}, time.Hour) {
 		t.Error("no addendum")
 	}
-	if done, err := r.sealer.Amended(t.Context(), r.c); !done || err != nil {
-		t.Errorf("amended: %t, %v", done, err)
+	if !r.settled(&abacus{}, time.Hour) {
+		t.Error("it is not settled")
 	}
 	if there, err := r.s.Exists(t.Context(), events.AddendumSignatureKey(r.c, 1)); there || err != nil {
 		t.Errorf("signed: %t, %v", there, err)

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,9 +51,12 @@ func (s Store) custodyLog(ctx context.Context, c events.CaptureID) ([]byte, erro
 	var log bytes.Buffer
 	previous := ""
 	for _, e := range list {
-		body, err := s.Read(ctx, e.Key)
+		body, unreadable, err := s.readAct(ctx, c, e.Key)
 		if err != nil {
 			return nil, err
+		}
+		if unreadable != "" {
+			continue // the manifest has it as an object, and says why
 		}
 		line, err := Canonical(events.CustodyLine{Key: e.Key, Stored: e.Stored.UTC(), SHA256: Digest(body), Previous: previous, Entry: body})
 		if err != nil {
@@ -65,7 +69,19 @@ func (s Store) custodyLog(ctx context.Context, c events.CaptureID) ([]byte, erro
 	return log.Bytes(), nil
 }
 
-// isAct says that custody.jsonl has the objects of this kind.
+// readAct reads an act or a certificate; unreadable says why it is no record.
+func (s Store) readAct(ctx context.Context, c events.CaptureID, key string) (body []byte, unreadable string, err error) {
+	if strings.HasPrefix(key, events.CertificatesPrefix(c)) {
+		var cert events.Certificate
+		body, unreadable, err = s.readReport(ctx, key, maxRecord, &cert)
+		return body, cmp.Or(unreadable, otherCapture(cert.Version, cert.Capture, c)), err
+	}
+	var entry events.CustodyEntry
+	body, unreadable, err = s.readReport(ctx, key, maxRecord, &entry)
+	return body, cmp.Or(unreadable, otherCapture(entry.Version, entry.Capture, c)), err
+}
+
+// isAct says that custody.jsonl has the objects of this kind, as far as they are records.
 func isAct(c events.CaptureID, key string) bool {
 	return strings.HasPrefix(key, events.CustodyPrefix(c)) || strings.HasPrefix(key, events.CertificatesPrefix(c))
 }

@@ -42,7 +42,10 @@ func (d draft) make(ctx context.Context, list []Entry) (*drafted, error) {
 		Source: p.Source, Mirror: events.AppliedMirror{MirrorPlan: p.Mirror},
 		Collectors: []events.CollectorManifest{}, Segments: []events.Segment{}, Reasons: []string{}, Objects: []events.Object{},
 	}
-	list = slices.DeleteFunc(slices.Clone(list), func(e Entry) bool { return madeBySeal(c, e.Key) || isAct(c, e.Key) && !d.acts[e.Key] })
+	var err error
+	if list, m.Reasons, err = d.timely(ctx, list); err != nil {
+		return nil, err
+	}
 	slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Key, b.Key) })
 	if err := d.lookAt(ctx, list); err != nil {
 		return nil, err
@@ -105,6 +108,29 @@ func (d draft) make(ctx context.Context, list []Entry) (*drafted, error) {
 	return made, nil
 }
 
+// timely is the list without what closes a capture or comes afterwards, also acts that came too late for custody.jsonl. What
+// lies among the acts and is no record has no line there at any time, but a reason.
+func (d draft) timely(ctx context.Context, list []Entry) (kept []Entry, reasons []string, err error) {
+	reasons = []string{}
+	for _, e := range list {
+		switch {
+		case madeBySeal(d.plan.Capture, e.Key):
+			continue
+		case isAct(d.plan.Capture, e.Key) && !d.acts[e.Key]:
+			_, unreadable, err := d.store.readAct(ctx, d.plan.Capture, e.Key)
+			if err != nil {
+				return nil, nil, err
+			}
+			if unreadable == "" {
+				continue
+			}
+			reasons = append(reasons, fmt.Sprintf("%s is no record: %s", e.Key, unreadable))
+		}
+		kept = append(kept, e)
+	}
+	return kept, reasons, nil
+}
+
 // madeBySeal says that an object is one of those that close a capture or come afterwards.
 func madeBySeal(c events.CaptureID, key string) bool {
 	return slices.Contains([]string{
@@ -126,7 +152,7 @@ func launchedPrefix(c events.CaptureID) string { return events.CustodyPrefix(c) 
 
 // act is the record of a collector's launch, which says whose folder is evidence, or of the session; nil for any other.
 func (d draft) act(ctx context.Context, key string) (*events.CustodyEntry, error) {
-	if key != events.CustodyKey(d.plan.Capture, "mirror", events.ActMirrored) && !strings.HasPrefix(key, launchedPrefix(d.plan.Capture)) {
+	if !d.acts[key] || key != events.CustodyKey(d.plan.Capture, "mirror", events.ActMirrored) && !strings.HasPrefix(key, launchedPrefix(d.plan.Capture)) {
 		return nil, nil
 	}
 	var entry events.CustodyEntry

@@ -1,22 +1,20 @@
 package evidence
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/gowebpki/jcs"
 	"golang.org/x/sync/errgroup"
 
 	"flashtap/events"
+	"flashtap/functions/internal/awserr"
 )
 
 // report is what one collector says of itself: its closing manifest, or what its checkpoints come to, and the checkpoints.
@@ -189,7 +187,7 @@ func (r *report) checkChain() {
 func (d draft) closingManifest(ctx context.Context, user string) (said events.CollectorManifest, raw []byte, unreadable string, err error) {
 	raw, unreadable, err = d.store.readReport(ctx, events.CollectorManifestKey(d.plan.Capture, user), maxClosing, &said)
 	if err == nil && unreadable == "" {
-		unreadable = stranger(said.Version, said.Capture, said.UserID, d.plan.Capture, user)
+		unreadable = cmp.Or(stranger(said.Version, said.Capture, said.UserID, d.plan.Capture, user), negative(slices.Concat(said.Segments, said.Superseded)))
 	}
 	if err == nil && unreadable == "" && said.Derived {
 		unreadable = "it says that it was derived"
@@ -197,7 +195,7 @@ func (d draft) closingManifest(ctx context.Context, user string) (said events.Co
 	return said, raw, unreadable, err
 }
 
-// What a collector's records may have: more than the records of 30,000 segments take, and of a thousand.
+// What a collector's records may have (docs/evidence.md, sections 4 and 5): more than the records of 30,000 segments take, and of a thousand.
 const (
 	maxClosing    = 16 << 20
 	maxCheckpoint = 1 << 20
@@ -287,67 +285,52 @@ func (d draft) checkpoint(ctx context.Context, user, key string, ref events.Obje
 	case d.heads[key].SHA256 != ref.SHA256:
 		unreadable = "its bytes do not have the digest of its name"
 	default:
-		unreadable = stranger(said.Version, said.Capture, said.UserID, d.plan.Capture, user)
+		unreadable = cmp.Or(stranger(said.Version, said.Capture, said.UserID, d.plan.Capture, user), negative(said.Records))
 	}
 	return &reading{point{ref.Seq, ref.SHA256, said.At, said.Tally, said.Host, said.Clock, said.Chain, said.Records}, unreadable}, nil
 }
 
-// readReport reads a record of a collector's. Not reaching it is an error; finding something else there is not.
+// readReport reads a record of others. Not reaching it is an error; finding something else there is not, nor that it was put
+// where S3 does not read it back at once.
 func (s Store) readReport(ctx context.Context, key string, limit int, v any) (body []byte, unreadable string, err error) {
 	body, err = s.readUpTo(ctx, key, limit)
-	if errors.Is(err, errTooLarge) {
+	if errors.Is(err, errTooLarge) || awserr.Code(err) == "InvalidObjectState" {
 		return nil, err.Error(), nil
 	}
 	if err != nil {
 		return nil, "", err
 	}
-	if err := exact(body); err != nil {
+	if err := decode(body, v); err != nil {
 		return nil, err.Error(), nil
-	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return nil, err.Error(), nil
-	}
-	if canonical, err := jcs.Transform(body); err != nil || !bytes.Equal(canonical, body) {
-		return nil, "it is not in the canonical form", nil
 	}
 	return body, "", nil
 }
 
-// maxInteger is the largest number that every reader of JSON takes for itself (RFC 7493, section 2.2). One beyond it would
-// leave a manifest as another than it entered.
-const maxInteger = 1<<53 - 1
-
-// exact says whether all numbers of a record are such.
-func exact(body []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.UseNumber()
-	for {
-		token, err := dec.Token()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		number, isNumber := token.(json.Number)
-		if !isNumber {
-			continue
-		}
-		if n, err := strconv.ParseInt(number.String(), 10, 64); err != nil || n > maxInteger || n < -maxInteger {
-			return fmt.Errorf("it has the number %.40s, which is no integer of at most 2^53-1", number.String())
-		}
-	}
-}
-
 // stranger says why a report is not this collector's about this capture; "" when it is.
 func stranger(version int, about events.CaptureID, by string, c events.CaptureID, user string) string {
+	if why := otherCapture(version, about, c); why != "" || by == user {
+		return why
+	}
+	return fmt.Sprintf("it is by %q", by)
+}
+
+// otherCapture says why a record is none of ours about this capture; "" when it is.
+func otherCapture(version int, about, c events.CaptureID) string {
 	switch {
 	case version != events.RecordVersion:
 		return fmt.Sprintf("it has version %d", version)
 	case about != c:
 		return fmt.Sprintf("it is about capture %q", about)
-	case by != user:
-		return fmt.Sprintf("it is by %q", by)
+	}
+	return ""
+}
+
+// negative says that a segment has less than nothing; "" when none has.
+func negative(segments []events.Segment) string {
+	for _, seg := range segments {
+		if seg.Bytes < 0 {
+			return fmt.Sprintf("its segment %d has %d bytes", seg.Seq, seg.Bytes)
+		}
 	}
 	return ""
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"flashtap/events"
 )
@@ -519,5 +520,108 @@ func TestCustodyChain(t *testing.T) {
 			t.Errorf("line %d: %+v, %v", i+1, l, err)
 		}
 		previous, stored = Digest(line), l.Stored
+	}
+}
+
+// TestActThatIsNoRecord: what lies among the acts and is none is an object with a reason, and keeps nothing from being sealed,
+// whenever it came.
+func TestActThatIsNoRecord(t *testing.T) {
+	for name, body := range map[string]string{
+		"no JSON":            "looked at it, all fine",
+		"not canonical":      "{\n  \"version\": 1\n}\n",
+		"a list":             "[]",
+		"another capture's":  `{"capture":"20261122T030405Z-eni-0a1b2c3d","version":1}`,
+		"of no version":      `{}`,
+		"of another version": `{"version":2}`,
+	} {
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, after the log: %t", name, late), func(t *testing.T) {
+				r := orderly(t).store()
+				if late {
+					if _, err := r.s.chainCustody(t.Context(), r.c); err != nil {
+						t.Fatal(err)
+					}
+				}
+				keys := []string{events.CustodyKey(r.c, "launch", "launched-i-00000009"), events.CertificateKey(r.c, 1)}
+				for _, key := range keys {
+					r.put(key, []byte(body))
+				}
+				_, m := r.seal()
+				for _, key := range keys {
+					if !slices.ContainsFunc(m.Reasons, func(reason string) bool { return strings.HasPrefix(reason, key+" is no record: ") }) {
+						t.Errorf("no reason has %s: %q", key, m.Reasons)
+					}
+				}
+				if len(m.Reasons) != len(keys) || m.Verdict != events.VerdictIncomplete {
+					t.Errorf("%s: %q", m.Verdict, m.Reasons)
+				}
+				consistent(t, r.s, r.c)
+			})
+		}
+	}
+}
+
+// TestReports: what a verifier would not read does not get into the manifest.
+func TestReports(t *testing.T) {
+	for name, row := range map[string]struct{ members, says string }{
+		"all is well":                      {`"started":"2026-11-22T03:00:00.123456789Z","wings":{"Tally":2}`, ""},
+		"a member that nobody knows":       {`"wings":{"Tally":2,"tally":2}`, ""},
+		"a time elsewhere":                 {`"started":"2026-11-22T03:00:00+01:00"`, "not in UTC"},
+		"a time within":                    {`"clock":{"end":{"at":"2026-11-22T03:00:00+00:00"}}`, "not in UTC"},
+		"a time beyond nanoseconds":        {`"started":"2026-11-22T03:00:00.1234567891Z"`, "not in UTC"},
+		"a member in capitals":             {`"Tally":{}`, `"Tally" beside what is called "tally"`},
+		"a member in odd letters":          {`"\u017ftarted":"2026-11-22T03:00:00Z"`, "started"},
+		"one within a list":                {`"segments":[{"BYTES":1}]`, "bytes"},
+		"what is no UTF-8":                 {"\"error\":\"\xff\"", "UTF-8"},
+		"a segment of less than nothing":   {`"segments":[{"seq":3,"bytes":-1}]`, "segment 3 has -1 bytes"},
+		"a superseded one":                 {`"superseded":[{"seq":3,"bytes":-1}]`, "segment 3 has -1 bytes"},
+		"a number beyond all":              {`"wings":9007199254740992`, "2^53-1"},
+		"a fraction":                       {`"wings":1.5`, "2^53-1"},
+		"more levels than any reader goes": {`"wings":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth), "levels"},
+		"as many as may be":                {`"wings":` + strings.Repeat("[", maxDepth-1) + strings.Repeat("]", maxDepth-1), ""},
+		"white space":                      {`"wings":  1`, "canonical"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := orderly(t)
+			r.raw = fmt.Appendf(nil, `{"capture":%q,"userId":%q,"version":1,%s}`, r.c, r.user, row.members)
+			if name != "white space" && name != "what is no UTF-8" {
+				// In its order; the reader is to find what is wrong before.
+				if canonical, err := Canonical(json.RawMessage(r.raw)); err == nil {
+					r.raw = canonical
+				}
+			}
+			_, m := r.store().seal()
+			refused := slices.IndexFunc(m.Reasons, func(reason string) bool { return strings.Contains(reason, "closing manifest can't be read") })
+			if (refused >= 0) != (row.says != "") || m.Collectors[0].Derived != (row.says != "") {
+				t.Errorf("derived %t: %q", m.Collectors[0].Derived, m.Reasons)
+			}
+			if refused >= 0 && !strings.Contains(m.Reasons[refused], row.says) {
+				t.Errorf("says %q, not %q", m.Reasons[refused], row.says)
+			}
+		})
+	}
+}
+
+// frozen is a bucket in which some objects were put where they can't be read at once.
+type frozen struct {
+	*s3.Client
+	part string
+}
+
+func (f frozen) GetObject(ctx context.Context, in *s3.GetObjectInput, o ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
+	if strings.Contains(aws.ToString(in.Key), f.part) {
+		return nil, &types.InvalidObjectState{}
+	}
+	return f.Client.GetObject(ctx, in, o...)
+}
+
+// TestFrozenReport: a collector that has its reports archived keeps nothing from being sealed.
+func TestFrozenReport(t *testing.T) {
+	for part, says := range map[string]string{"/checkpoints/000002": "checkpoint 2 can't be read", "i-00000001/manifest.json": "closing manifest can't be read"} {
+		r := orderly(t).store()
+		r.sealer.API = frozen{client(), part}
+		if _, m := r.seal(); !strings.Contains(strings.Join(m.Reasons, "\n"), says) {
+			t.Errorf("no reason says %q: %q", says, m.Reasons)
+		}
 	}
 }

@@ -69,14 +69,23 @@ func (s Sealer) key(ctx context.Context) (*signingKey, []byte, error) {
 // signObject signs what the bucket holds under key and keeps the signature under signature, unless there is one: each
 // signature of the same bytes is another, and the first stands.
 func (s Sealer) signObject(ctx context.Context, key *signingKey, body []byte, signature string) error {
-	digest := sha256.Sum256(body)
-	made, err := s.Signer.Sign(ctx, digest[:])
+	made, err := s.sign(ctx, key, body)
 	if err != nil {
 		return fmt.Errorf("sign for %s: %w", signature, err)
 	}
-	if !ecdsa.VerifyASN1(key.public, digest[:], made) {
-		return fmt.Errorf("sign for %s: what %s answered is no signature of its own", signature, key.KeyID)
+	return s.keepSignature(ctx, signature, made)
+}
+
+func (s Sealer) sign(ctx context.Context, key *signingKey, body []byte) ([]byte, error) {
+	digest := sha256.Sum256(body)
+	made, err := s.Signer.Sign(ctx, digest[:])
+	if err == nil && !ecdsa.VerifyASN1(key.public, digest[:], made) {
+		err = fmt.Errorf("what %s answered is no signature of its own", key.KeyID)
 	}
+	return made, err
+}
+
+func (s Sealer) keepSignature(ctx context.Context, signature string, made []byte) error {
 	if err := s.Create(ctx, signature, made); err != nil && !errors.Is(err, ErrExists) {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,7 +45,10 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-func store() Store { return Store{API: server.Client(), Bucket: bucket} }
+// client is one for all tests: each has connections of its own, and the server's are limited.
+var client = sync.OnceValue(func() *s3.Client { return server.Client() })
+
+func store() Store { return Store{API: client(), Bucket: bucket} }
 
 var captures atomic.Int64
 

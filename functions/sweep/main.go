@@ -34,6 +34,7 @@ func main() {
 			bus:       eventbridge.NewFromConfig(cfg),
 			machines:  sfn.NewFromConfig(cfg),
 			settings:  settings,
+			settled:   map[events.CaptureID]int{},
 		}.run
 	})
 }

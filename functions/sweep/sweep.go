@@ -36,6 +36,10 @@ type sweep struct {
 	bus       *eventbridge.Client
 	machines  *sfn.Client
 	settings  events.Settings
+
+	// settled are captures to which there was nothing to add, with the number of their objects. Each program that Lambda starts
+	// finds out anew.
+	settled map[events.CaptureID]int
 }
 
 // trigger is what woke the sweep: nothing in particular (its own schedule), or an execution that ended.
@@ -72,7 +76,7 @@ func (s sweep) run(ctx context.Context, t trigger) (report, error) {
 	var r report
 	dead, err := s.orphans(ctx, t.ended(), &r)
 	errs := []error{err}
-	errs = append(errs, s.seal(ctx, dead, &r), s.amend(ctx, &r), s.admit(ctx, &r))
+	errs = append(errs, s.admit(ctx, &r), s.seal(ctx, dead, &r), s.amend(ctx, &r)) // who waits does not wait for a long seal
 	slog.Info("swept", "orphans", len(r.Orphans), "remaining", r.Remaining, "refused", len(r.Refused), "sealed", len(r.Sealed),
 		"amended", len(r.Amended), "admitted", r.Admitted, "expired", r.Expired, "oldest", r.Oldest)
 	return r, errors.Join(errs...)
@@ -218,7 +222,8 @@ func (s sweep) seal(ctx context.Context, dead map[events.CaptureID]bool, r *repo
 	return errors.Join(errs...)
 }
 
-// amend adds to sealed captures what came after they were sealed: CloudWatch's counts, and certificates of this very sweep.
+// amend adds to sealed captures what came after they were sealed: CloudWatch's counts, and objects such as certificates of this
+// very sweep.
 func (s sweep) amend(ctx context.Context, r *report) error {
 	captures, err := s.store.Captures(ctx, time.Now().Add(-sealWithin))
 	if err != nil {
@@ -226,12 +231,7 @@ func (s sweep) amend(ctx context.Context, r *report) error {
 	}
 	var errs []error
 	for _, c := range captures {
-		due, err := s.amendable(ctx, c, slices.Contains(r.Orphans, c))
-		if err != nil || !due {
-			errs = append(errs, err)
-			continue
-		}
-		wrote, err := s.sealer.Amend(ctx, c, events.BySweep, s.metrics, time.Now())
+		wrote, err := s.amendOne(ctx, c)
 		if wrote {
 			r.Amended = append(r.Amended, c)
 		}
@@ -240,23 +240,20 @@ func (s sweep) amend(ctx context.Context, r *report) error {
 	return errors.Join(errs...)
 }
 
-// amendable says that a capture is sealed and may have something to add: it has no addendum yet, or something was removed for
-// it just now.
-func (s sweep) amendable(ctx context.Context, c events.CaptureID, again bool) (bool, error) {
-	start, err := c.Start()
-	if err != nil || !again && !evidence.Due(start, time.Now()) {
+// amendOne looks at what lies there of a capture, and reads it only when that is more than when it was settled.
+func (s sweep) amendOne(ctx context.Context, c events.CaptureID) (bool, error) {
+	list, err := s.store.List(ctx, events.CapturePrefix(c))
+	if err != nil || s.settled[c] == len(list) {
 		return false, err
 	}
-	if !again {
-		if done, err := s.sealer.Amended(ctx, c); err != nil || done {
-			return false, err
-		}
-	}
-	closed, err := s.store.Exists(ctx, events.ManifestKey(c))
-	if err != nil || !closed {
+	if sealed, err := s.sealed(ctx, c); err != nil || !sealed {
 		return false, err
 	}
-	return s.sealed(ctx, c)
+	wrote, settled, err := s.sealer.Amend(ctx, c, events.BySweep, s.metrics, time.Now())
+	if settled {
+		s.settled[c] = len(list)
+	}
+	return wrote, err
 }
 
 // sealed says that nothing is left to do: the manifest is signed, or was made when there was no key. A capture that is to be

@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler"
 	schedulertypes "github.com/aws/aws-sdk-go-v2/service/scheduler/types"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
@@ -50,7 +51,7 @@ func set(t *testing.T) *scene {
 	s.sweep = sweep{
 		remover: remove.Remover{EC2: s.EC2API, Schedules: s.Scheduler, Store: s.Store, Settings: s.Settings},
 		store:   s.Store, sealer: evidence.NewSealer(s.Config, s.Settings, s.Store, "flashtap sweep test"), metrics: evidence.NewCloudWatch(s.Config), schedules: s.Scheduler, queues: sqs.NewFromConfig(s.Config), bus: eventbridge.NewFromConfig(s.Config),
-		machines: sfn.NewFromConfig(s.Config), settings: s.Settings,
+		machines: sfn.NewFromConfig(s.Config), settings: s.Settings, settled: map[events.CaptureID]int{},
 	}
 	s.Listen(func(event []byte) {
 		var e struct {
@@ -314,7 +315,7 @@ func TestAmend(t *testing.T) {
 	if counts, late, err = s.sweep.metrics.Mirrored(t.Context(), "", start, time.Now()); err != nil || late || len(counts.Missing) != 8 {
 		t.Errorf("of no instance: %+v, late %t, %v", counts, late, err)
 	}
-	wrote, err := s.sweep.sealer.Amend(t.Context(), c, events.BySweep, s.sweep.metrics, time.Now().Add(time.Hour))
+	wrote, _, err := s.sweep.sealer.Amend(t.Context(), c, events.BySweep, s.sweep.metrics, time.Now().Add(time.Hour))
 	var a events.Addendum
 	if err := errors.Join(err, s.Store.ReadJSON(t.Context(), events.AddendumKey(c, 1), &a)); err != nil || !wrote {
 		t.Fatalf("%t, %v", wrote, err)
@@ -327,7 +328,8 @@ func TestAmend(t *testing.T) {
 	}
 }
 
-// TestLateCertificate: a sweep that removes something of a sealed capture adds the certificate to it.
+// TestLateCertificate: a sweep that removes something of a sealed capture adds the certificate to it, and the next one what
+// comes after that. When there is nothing to add it reads nothing again.
 func TestLateCertificate(t *testing.T) {
 	s := set(t)
 	c := captureOf("eni-00000001")
@@ -335,14 +337,69 @@ func TestLateCertificate(t *testing.T) {
 	if r, err := s.sweep.run(t.Context(), trigger{}); err != nil || len(r.Sealed) != 1 {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	s.filter(c, remove.Description(c))
-	r, err := s.sweep.run(t.Context(), trigger{})
-	if err != nil || !slices.Equal(r.Amended, []events.CaptureID{c}) {
-		t.Fatalf("%+v, %v", r, err)
+	late := func(n int, key string) {
+		t.Helper()
+		r, err := s.sweep.run(t.Context(), trigger{})
+		if err != nil || !slices.Equal(r.Amended, []events.CaptureID{c}) {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		var a events.Addendum
+		if err := s.Store.ReadJSON(t.Context(), events.AddendumKey(c, n), &a); err != nil || len(a.Objects) != 1 || a.Objects[0].Key != key || a.Metrics != nil {
+			t.Errorf("%+v, %v", a, err)
+		}
 	}
-	var a events.Addendum
-	if err := s.Store.ReadJSON(t.Context(), events.AddendumKey(c, 1), &a); err != nil || len(a.Objects) != 1 || a.Objects[0].Key != events.CertificateKey(c, 1) || a.Metrics != nil {
-		t.Errorf("%+v, %v", a, err)
+	s.filter(c, remove.Description(c))
+	late(1, events.CertificateKey(c, 1))
+	act := events.CustodyEntry{Capture: c, Actor: "operator", Act: "looked"}
+	if err := s.Store.Record(t.Context(), act); err != nil {
+		t.Fatal(err)
+	}
+	late(2, events.CustodyKey(c, "operator", "looked"))
+
+	if _, _, err := s.sweep.sealer.Amend(t.Context(), c, events.BySweep, s.sweep.metrics, time.Now().Add(4*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		reads := 0
+		s.sweep.sealer.API = counting{s.Store.API.(*s3.Client), &reads}
+		if r, err := s.sweep.run(t.Context(), trigger{}); err != nil || len(r.Amended) > 0 || (reads > 0) != (n == 0) {
+			t.Errorf("look %d reads %d objects: %+v, %v", n+1, reads, r, err)
+		}
+	}
+}
+
+// counting counts what is read.
+type counting struct {
+	*s3.Client
+	n *int
+}
+
+func (c counting) GetObject(ctx context.Context, in *s3.GetObjectInput, o ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
+	*c.n++
+	return c.Client.GetObject(ctx, in, o...)
+}
+
+// ending is a bucket at which the time of the sweep is over.
+type ending struct {
+	*s3.Client
+	end func()
+}
+
+func (e ending) GetObject(ctx context.Context, _ *s3.GetObjectInput, _ ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
+	e.end()
+	return nil, ctx.Err()
+}
+
+// TestAdmitFirst: a finding that waits is let in before a capture is sealed, however long that takes.
+func TestAdmitFirst(t *testing.T) {
+	s := set(t)
+	s.Plan(t, captureOf("eni-00000001"), func(p *events.Plan) { p.Deadline = time.Now().Add(-time.Hour) })
+	s.wait(`{"n":1}`, "8", time.Now())
+	ctx, cancel := context.WithCancel(t.Context())
+	s.sweep.sealer.API = ending{s.Store.API.(*s3.Client), cancel}
+	r, err := s.sweep.run(ctx, trigger{})
+	if err == nil || len(r.Sealed) > 0 || r.Admitted != 1 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"flashtap/events"
+	"flashtap/functions/evidence"
 	"flashtap/testutil/stage"
 )
 
@@ -125,9 +126,10 @@ func TestCaptureRefused(t *testing.T) {
 }
 
 func TestStop(t *testing.T) {
+	const reason = "seen \"enough\" <\u00fc>\u2028\x7f\t"
 	s := stage.New(t, nil)
 	plan := s.Plan(t, s.Capture(), nil)
-	given := map[string]string{"Capture": string(plan.Capture), "Reason": "seen enough", "Run": "run-1", "Deployment": s.Settings.Deployment,
+	given := map[string]string{"Capture": string(plan.Capture), "Reason": reason, "Run": "run-1", "Deployment": s.Settings.Deployment,
 		"InstanceProfile": s.Settings.InstanceProfileARN, "Bucket": s.Settings.Bucket}
 	if _, failure := run(t, "stop.py", given, at(s)...); !strings.Contains(failure, "has no running collector in deployment test") {
 		t.Errorf("without a collector it says %q", failure)
@@ -157,8 +159,16 @@ func TestStop(t *testing.T) {
 	var entry events.CustodyEntry
 	err = s.Store.ReadJSON(t.Context(), events.CustodyKey(plan.Capture, "operator", "asked-to-stop-"+id), &entry)
 	if err != nil || entry.Version != events.RecordVersion || entry.Capture != plan.Capture || entry.Actor != "operator" || entry.Act != "asked-to-stop-"+id ||
-		entry.Resource != id || time.Since(entry.At) > time.Minute || entry.Detail["automation"] != "run-1" || entry.Detail["reason"] != "seen enough" {
+		entry.Resource != id || time.Since(entry.At) > time.Minute || entry.Detail["automation"] != "run-1" || entry.Detail["reason"] != reason {
 		t.Errorf("%+v, %v", entry, err)
+	}
+	// A verifier takes nothing but the canonical form.
+	text, err := s.Store.Read(t.Context(), events.CustodyKey(plan.Capture, "operator", "asked-to-stop-"+id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if canonical, err := evidence.Canonical(json.RawMessage(text)); err != nil || !bytes.Equal(text, canonical) {
+		t.Errorf("%q is not canonical: %q, %v", text, canonical, err)
 	}
 
 	given["Deployment"] = "other"

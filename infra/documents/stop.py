@@ -48,7 +48,8 @@ def record(given, instance):
         s3.put_object(
             Bucket=given["Bucket"],
             Key="captures/%s/custody/operator-%s.json" % (given["Capture"], act),
-            Body=(json.dumps(entry, indent=2) + "\n").encode(),
+            # The canonical form of RFC 8785, as every record has.
+            Body=json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(),
             ContentType="application/json",
             ChecksumAlgorithm="SHA256",
         )

@@ -32,6 +32,7 @@ func EvidenceBucket(s Scope) Document {
 	isCollector := where("ArnEquals", "aws:PrincipalArn", s.CollectorRoleARN)
 	put := []string{"s3:PutObject"}
 	const encryption, keyOfRequest = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
+	const storageClass = "s3:x-amz-storage-class"
 	return New(
 		deny("OnlyTLS", []string{"s3:*"}, whole, insecure),
 		deny("OnlyTLS12", []string{"s3:*"}, whole, where("NumericLessThan", "s3:TlsVersion", "1.2")),
@@ -57,6 +58,9 @@ func EvidenceBucket(s Scope) Document {
 		deny("OnlyOurKey", put, objects, where("Null", keyOfRequest, "false"), where("ArnNotEquals", keyOfRequest, s.BucketKeyARN)),
 		deny("OnlyKMS", put, objects, where("Null", encryption, "false"), where("StringNotEquals", encryption, "aws:kms")),
 		deny("NoCustomerKeys", put, objects, where("Null", "s3:x-amz-server-side-encryption-customer-algorithm", "false")),
+
+		// A collector could otherwise put its reports where they can't be read at once.
+		deny("ReportsAreReadable", put, collectors, where("Null", storageClass, "false"), where("StringNotEquals", storageClass, "STANDARD")),
 
 		// What a collector says is told from what is said about it by where it lies.
 		deny("OnlyCollectorsReport", put, collectors, where("ArnNotEquals", "aws:PrincipalArn", s.CollectorRoleARN)),

@@ -112,6 +112,8 @@ func (w *account) againstAdministrators(t *testing.T) {
 		{"an old TLS", "administrator", "s3:PutObject s3:GetObject", object, also("s3:TlsVersion", "1.1"), iam.ExplicitDeny},
 		{"a collector's report", "administrator", "s3:PutObject", folder + "manifest.json", create, iam.ExplicitDeny},
 		{"its own report", "collector", "s3:PutObject", folder + "manifest.json", create, iam.Allowed},
+		{"its own report, of the plain class", "collector", "s3:PutObject", folder + "manifest.json", also("s3:x-amz-storage-class", "STANDARD"), iam.Allowed},
+		{"its own report, archived", "collector", "s3:PutObject", folder + "manifest.json", also("s3:x-amz-storage-class", "GLACIER"), iam.ExplicitDeny},
 		{"its program", "collector", "s3:GetObject", w.scope.BucketARN + "/tools/collector-arm64-" + strings.Repeat("a", 64), nil, iam.Allowed},
 		{"reading evidence", "collector", "s3:GetObject s3:GetObjectVersion", folder + "manifest.json", nil, iam.ExplicitDeny},
 		{"listing evidence", "collector", "s3:ListBucket s3:ListBucketVersions", w.scope.BucketARN, nil, iam.ExplicitDeny},
