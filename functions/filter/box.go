@@ -98,6 +98,19 @@ func (b box) and(o box) (box, bool) {
 	return both, true
 }
 
+// The dimensions of a box beside its direction.
+var (
+	addressesOf = []func(*box) *block{
+		func(b *box) *block { return &b.source },
+		func(b *box) *block { return &b.destination },
+	}
+	numbersOf = []func(*box) *span{
+		func(b *box) *span { return &b.protocol },
+		func(b *box) *span { return &b.sourcePorts },
+		func(b *box) *span { return &b.destinationPorts },
+	}
+)
+
 // without is the set of the packets of b that are not in o, as boxes that share no packet.
 func (b box) without(o box) []box {
 	if _, meet := b.and(o); !meet {
@@ -109,34 +122,21 @@ func (b box) without(o box) []box {
 			rest = append(rest, part)
 		}
 	}
-	for _, s := range b.source.without(o.source) {
-		part := b
-		part.source = s
-		keep(part)
+	for _, of := range addressesOf {
+		for _, s := range of(&b).without(*of(&o)) {
+			part := b
+			*of(&part) = s
+			keep(part)
+		}
+		*of(&b) = of(&b).and(*of(&o))
 	}
-	b.source = b.source.and(o.source)
-	for _, s := range b.destination.without(o.destination) {
-		part := b
-		part.destination = s
-		keep(part)
-	}
-	b.destination = b.destination.and(o.destination)
-	for _, s := range b.protocol.without(o.protocol) {
-		part := b
-		part.protocol = s
-		keep(part)
-	}
-	b.protocol = b.protocol.and(o.protocol)
-	for _, s := range b.sourcePorts.without(o.sourcePorts) {
-		part := b
-		part.sourcePorts = s
-		keep(part)
-	}
-	b.sourcePorts = b.sourcePorts.and(o.sourcePorts)
-	for _, s := range b.destinationPorts.without(o.destinationPorts) {
-		part := b
-		part.destinationPorts = s
-		keep(part)
+	for _, of := range numbersOf {
+		for _, s := range of(&b).without(*of(&o)) {
+			part := b
+			*of(&part) = s
+			keep(part)
+		}
+		*of(&b) = of(&b).and(*of(&o))
 	}
 	return rest
 }
